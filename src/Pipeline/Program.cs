@@ -1,0 +1,2 @@
+var t = TorchSharp.torch.rand(3);
+Console.WriteLine(t.ToString(TorchSharp.TensorStringStyle.Numpy));
