@@ -1,0 +1,50 @@
+using static TorchSharp.torch;
+
+namespace Pipeline.Shared.Models;
+
+/// <summary>
+/// What a forward pass calls on its way: readers see a value [B,T,D], replacers return what takes its place. At one hook
+/// replacers run before readers, so that a reader sees what the model goes on with. Values die with the block's dispose
+/// scope: a reader that keeps one must clone it or move it out.
+/// </summary>
+public sealed class ForwardHooks
+{
+    private readonly Dictionary<HookPoint, Func<Tensor, Tensor>> replacers = [];
+    private readonly Dictionary<HookPoint, Action<Tensor>> readers = [];
+
+    /// <summary>The deepest layer with a hook, -1 without hooks.</summary>
+    public int LastLayer => readers.Keys.Concat(replacers.Keys).Select(hook => hook.Layer).DefaultIfEmpty(-1).Max();
+
+    public ForwardHooks Read(HookPoint hook, Action<Tensor> reader)
+    {
+        readers.Add(hook, reader);
+        return this;
+    }
+
+    public ForwardHooks Replace(HookPoint hook, Func<Tensor, Tensor> replacer)
+    {
+        replacers.Add(hook, replacer);
+        return this;
+    }
+
+    internal Tensor At(int layer, HookSite site, Tensor value)
+    {
+        var hook = new HookPoint(layer, site);
+        if (replacers.TryGetValue(hook, out var replace))
+        {
+            var replaced = replace(value);
+            if (!replaced.shape.AsSpan().SequenceEqual(value.shape))
+            {
+                throw new ArgumentException(
+                    $"{hook}: the replacement has shape [{string.Join(", ", replaced.shape)}], expected [{string.Join(", ", value.shape)}]."
+                );
+            }
+            value = replaced;
+        }
+        if (readers.TryGetValue(hook, out var read))
+        {
+            read(value);
+        }
+        return value;
+    }
+}

@@ -1,0 +1,222 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Shared.Models;
+
+/// <summary>
+/// A decoder-only transformer: tokens [B,T] -> embedding -> blocks -> final norm -> logits [B,T,V], float32.
+/// Axes: B batch, T position, D width, H heads, V vocabulary. Works under <c>no_grad</c> for inference and without it for
+/// training: every operation has a gradient.
+/// </summary>
+public sealed class Transformer : IDisposable
+{
+    private readonly Tensor? rotaryCos;
+    private readonly Tensor? rotarySin;
+
+    public Transformer(TransformerConfig config, TransformerWeights weights, Device? device = null)
+    {
+        Config = config;
+        Weights = weights;
+        Device = device ?? CPU;
+        if (config.Rotary is { } rotary)
+        {
+            (rotaryCos, rotarySin) = RotaryTables(rotary, config.HeadWidth, config.Context, Device);
+        }
+    }
+
+    public TransformerConfig Config { get; }
+    public TransformerWeights Weights { get; }
+    public Device Device { get; }
+
+    /// <summary>Next-token logits [B,T,V] for <paramref name="tokensBT"/> (int64 ids, T at most the model's context).</summary>
+    public Tensor Forward(Tensor tokensBT, ForwardHooks? hooks = null)
+    {
+        using var scope = NewDisposeScope();
+        var residBTD = Residual(tokensBT, hooks, Config.Layers);
+        return Unembed(residBTD).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The residual stream [B,T,D] after the last block, before the final norm: what <see cref="Unembed"/> takes.</summary>
+    public Tensor ForwardResidual(Tensor tokensBT, ForwardHooks? hooks = null) =>
+        Residual(tokensBT, hooks, Config.Layers);
+
+    /// <summary>Runs blocks up to the deepest hooked one and no further; readers are all there is to see of it.</summary>
+    public void RunHooks(Tensor tokensBT, ForwardHooks hooks)
+    {
+        using var scope = NewDisposeScope();
+        Residual(tokensBT, hooks, hooks.LastLayer + 1);
+    }
+
+    /// <summary>Final norm and unembedding: [.., D] to [.., V].</summary>
+    public Tensor Unembed(Tensor resid)
+    {
+        using var scope = NewDisposeScope();
+        return Weights.Unembedding.Apply(Normalize(Weights.FinalNorm, resid)).MoveToOuterDisposeScope();
+    }
+
+    public void Dispose()
+    {
+        rotaryCos?.Dispose();
+        rotarySin?.Dispose();
+        foreach (var (_, value) in Weights.Parameters())
+        {
+            value.Dispose();
+        }
+    }
+
+    private Tensor Residual(Tensor tokensBT, ForwardHooks? hooks, int layers)
+    {
+        long positions = tokensBT.shape[1];
+        if (positions > Config.Context)
+        {
+            throw new ArgumentException(
+                $"tokensBT has {positions} positions; this model was made for at most {Config.Context}."
+            );
+        }
+        var residBTD = Embed(tokensBT);
+        for (int layer = 0; layer < layers; layer++)
+        {
+            var previous = residBTD;
+            residBTD = Block(layer, previous, hooks);
+            previous.Dispose(); // in training the graph holds what it needs
+        }
+        return residBTD;
+    }
+
+    private Tensor Embed(Tensor tokensBT)
+    {
+        using var scope = NewDisposeScope();
+        var embedded = Weights
+            .TokenEmbedding.index_select(0, tokensBT.reshape(-1))
+            .view(tokensBT.shape[0], tokensBT.shape[1], Config.Width);
+        if (Weights.PositionEmbedding is { } positions)
+        {
+            embedded = embedded + positions.narrow(0, 0, tokensBT.shape[1]);
+        }
+        return embedded.MoveToOuterDisposeScope();
+    }
+
+    private Tensor Block(int layer, Tensor x, ForwardHooks? hooks)
+    {
+        using var scope = NewDisposeScope();
+        var weights = Weights.Blocks[layer];
+        Tensor Hooked(HookSite site, Tensor value) => hooks?.At(layer, site, value) ?? value;
+
+        var residPreBTD = Hooked(HookSite.ResidPre, x.alias());
+        var attnOutBTD = Hooked(
+            HookSite.AttnOut,
+            Attention(layer, weights, Normalize(weights.AttentionNorm, residPreBTD))
+        );
+        var residMidBTD = Hooked(HookSite.ResidMid, residPreBTD + attnOutBTD);
+        var mlpOutBTD = Hooked(HookSite.MlpOut, Mlp(weights, Normalize(weights.MlpNorm, residMidBTD)));
+        return Hooked(HookSite.ResidPost, residMidBTD + mlpOutBTD).MoveToOuterDisposeScope();
+    }
+
+    private Tensor Attention(int layer, BlockWeights weights, Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        var (batch, positions) = (x.shape[0], x.shape[1]);
+        int headWidth = Config.HeadWidth;
+        Tensor SplitHeads(Tensor flat, int heads) => flat.view(batch, positions, heads, headWidth).transpose(1, 2);
+
+        var parts = weights
+            .Qkv.Apply(x)
+            .split([Config.Heads * headWidth, Config.KeyValueHeads * headWidth, Config.KeyValueHeads * headWidth], -1);
+        var queryBHTd = SplitHeads(parts[0].contiguous(), Config.Heads);
+        var keyBHTd = SplitHeads(parts[1].contiguous(), Config.KeyValueHeads);
+        var valueBHTd = SplitHeads(parts[2].contiguous(), Config.KeyValueHeads);
+        if (Config.Rotary is not null)
+        {
+            queryBHTd = Rotate(queryBHTd);
+            keyBHTd = Rotate(keyBHTd);
+        }
+        if (Config.KeyValueHeads != Config.Heads)
+        {
+            int groups = Config.Heads / Config.KeyValueHeads;
+            keyBHTd = keyBHTd.repeat_interleave(groups, 1);
+            valueBHTd = valueBHTd.repeat_interleave(groups, 1);
+        }
+        // scaled_dot_product_attention divides by sqrt(d_head) itself; further factors go into the query.
+        double factor =
+            (Config.ScaleScores ? 1.0 : Math.Sqrt(headWidth)) / (Config.ScaleScoresByInverseLayer ? layer + 1 : 1);
+        if (factor != 1.0)
+        {
+            queryBHTd = queryBHTd * factor;
+        }
+        var mixed = nn
+            .functional.scaled_dot_product_attention(queryBHTd, keyBHTd, valueBHTd, is_casual: true)
+            .transpose(1, 2)
+            .reshape(batch, positions, Config.Heads * headWidth);
+        return weights.AttentionOut.Apply(mixed).MoveToOuterDisposeScope();
+    }
+
+    private Tensor Rotate(Tensor xBHTd)
+    {
+        long positions = xBHTd.shape[2];
+        var halves = xBHTd.chunk(2, -1);
+        var cos = rotaryCos!.narrow(0, 0, positions);
+        var sin = rotarySin!.narrow(0, 0, positions);
+        return cat([halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin], -1);
+    }
+
+    private Tensor Mlp(BlockWeights weights, Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        var inner = weights.MlpIn.Apply(x);
+        if (Config.GatedMlp)
+        {
+            var gateAndUp = inner.chunk(2, -1);
+            inner = Activate(gateAndUp[0]) * gateAndUp[1];
+        }
+        else
+        {
+            inner = Activate(inner);
+        }
+        return weights.MlpOut.Apply(inner).MoveToOuterDisposeScope();
+    }
+
+    private Tensor Activate(Tensor x) =>
+        Config.Activation switch
+        {
+            ActivationKind.GeluTanh => GeluTanh(x),
+            ActivationKind.GeluErf => nn.functional.gelu(x),
+            ActivationKind.Silu => nn.functional.silu(x),
+            ActivationKind.Relu => nn.functional.relu(x),
+            _ => throw new InvalidOperationException($"no activation {Config.Activation}"),
+        };
+
+    private static Tensor GeluTanh(Tensor x) =>
+        x * 0.5 * (1 + tanh(Math.Sqrt(2 / Math.PI) * (x + (0.044715 * x.pow(3)))));
+
+    private Tensor Normalize(Norm norm, Tensor x)
+    {
+        if (Config.Norm == NormKind.LayerNorm)
+        {
+            return nn.functional.layer_norm(x, [Config.Width], norm.Weight, norm.Bias, Config.NormEpsilon);
+        }
+        using var scope = NewDisposeScope();
+        var meanSquare = x.square().mean([-1], keepdim: true);
+        return (x * rsqrt(meanSquare + Config.NormEpsilon) * norm.Weight).MoveToOuterDisposeScope();
+    }
+
+    private static (Tensor Cos, Tensor Sin) RotaryTables(RotaryConfig rotary, int headWidth, int context, Device device)
+    {
+        double[] inverse = rotary.InverseFrequencies(headWidth);
+        var cos = new float[context * inverse.Length];
+        var sin = new float[context * inverse.Length];
+        for (int position = 0; position < context; position++)
+        {
+            for (int i = 0; i < inverse.Length; i++)
+            {
+                float angle = position * (float)inverse[i]; // float32, as transformers multiplies
+                cos[(position * inverse.Length) + i] = MathF.Cos(angle);
+                sin[(position * inverse.Length) + i] = MathF.Sin(angle);
+            }
+        }
+        long[] shape = [context, inverse.Length];
+        return (
+            tensor(cos, shape).to(device).DetachFromDisposeScope(),
+            tensor(sin, shape).to(device).DetachFromDisposeScope()
+        );
+    }
+}

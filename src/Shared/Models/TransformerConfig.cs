@@ -1,0 +1,137 @@
+namespace Pipeline.Shared.Models;
+
+public enum NormKind
+{
+    /// <summary>(x - mean) / sqrt(variance + eps) * weight + bias.</summary>
+    LayerNorm,
+
+    /// <summary>x / sqrt(mean square + eps) * weight.</summary>
+    RmsNorm,
+}
+
+public enum ActivationKind
+{
+    /// <summary>GELU by its tanh approximation (gelu_new).</summary>
+    GeluTanh,
+
+    /// <summary>GELU by the error function.</summary>
+    GeluErf,
+    Silu,
+    Relu,
+}
+
+/// <summary>How rotary frequencies are changed for contexts longer than the model was trained on.</summary>
+public enum RotaryScalingKind
+{
+    None,
+
+    /// <summary>Every frequency divided by the factor.</summary>
+    Linear,
+
+    /// <summary>Llama 3.1: low frequencies divided, high ones kept, those between interpolated.</summary>
+    Llama3,
+}
+
+/// <summary>Rotary position embedding, pairs (i, i + d_head/2) as Hugging Face rotates them.</summary>
+public sealed record RotaryConfig
+{
+    public double Theta { get; init; } = 10_000;
+    public RotaryScalingKind Scaling { get; init; }
+    public double Factor { get; init; } = 1;
+    public double LowFrequencyFactor { get; init; } = 1;
+    public double HighFrequencyFactor { get; init; } = 4;
+
+    /// <summary>Positions the model saw before scaling; used by <see cref="RotaryScalingKind.Llama3"/> alone.</summary>
+    public double OriginalContext { get; init; } = 8192;
+
+    /// <summary>The inverse frequencies [d_head/2] in float64, after scaling.</summary>
+    public double[] InverseFrequencies(int headWidth)
+    {
+        var inverse = new double[headWidth / 2];
+        for (int i = 0; i < inverse.Length; i++)
+        {
+            // transformers computes these in float32; its numbers are the reference.
+            double plain = (float)(1.0f / MathF.Pow((float)Theta, (float)(2 * i) / headWidth));
+            inverse[i] = Scaling switch
+            {
+                RotaryScalingKind.Linear => plain / Factor,
+                RotaryScalingKind.Llama3 => Llama3(plain),
+                _ => plain,
+            };
+        }
+        return inverse;
+    }
+
+    private double Llama3(double inverse)
+    {
+        double wavelength = 2 * Math.PI / inverse;
+        if (wavelength > OriginalContext / LowFrequencyFactor)
+        {
+            return inverse / Factor;
+        }
+        if (wavelength < OriginalContext / HighFrequencyFactor)
+        {
+            return inverse;
+        }
+        double smooth =
+            ((OriginalContext / wavelength) - LowFrequencyFactor) / (HighFrequencyFactor - LowFrequencyFactor);
+        return ((1 - smooth) * inverse / Factor) + (smooth * inverse);
+    }
+}
+
+/// <summary>
+/// Everything that sets one decoder-only transformer apart from another. A model family is a mapping from its config.json
+/// to this record and of its tensors to <see cref="TransformerWeights"/>; the forward pass knows no families.
+/// </summary>
+public sealed record TransformerConfig
+{
+    /// <summary>The family's <c>model_type</c> in config.json.</summary>
+    public required string Family { get; init; }
+
+    /// <summary>V, the number of token ids.</summary>
+    public required int Vocabulary { get; init; }
+
+    /// <summary>D, the width of the residual stream.</summary>
+    public required int Width { get; init; }
+    public required int Layers { get; init; }
+    public required int Heads { get; init; }
+
+    /// <summary>Key and value heads; fewer than <see cref="Heads"/> is grouped-query attention.</summary>
+    public required int KeyValueHeads { get; init; }
+
+    /// <summary>Width of one head; heads x head width need not be the model width.</summary>
+    public required int HeadWidth { get; init; }
+    public required int MlpWidth { get; init; }
+
+    /// <summary>Positions the model was made for; a longer input is refused.</summary>
+    public required int Context { get; init; }
+    public required NormKind Norm { get; init; }
+    public required double NormEpsilon { get; init; }
+    public required ActivationKind Activation { get; init; }
+
+    /// <summary>MLP(x) = down(act(gate x) * up x) instead of down(act(up x)).</summary>
+    public required bool GatedMlp { get; init; }
+
+    /// <summary>Rotary positions; null means learned position embeddings added to the tokens'.</summary>
+    public RotaryConfig? Rotary { get; init; }
+
+    /// <summary>Bias on the query, key and value projections.</summary>
+    public bool QkvBias { get; init; }
+
+    /// <summary>Bias on the attention's output projection.</summary>
+    public bool AttentionOutBias { get; init; }
+    public bool MlpBias { get; init; }
+
+    /// <summary>The unembedding is the embedding, transposed.</summary>
+    public bool TiedEmbeddings { get; init; }
+
+    /// <summary>Attention scores of layer l are also divided by l + 1 (GPT-2's scale_attn_by_inverse_layer_idx).</summary>
+    public bool ScaleScoresByInverseLayer { get; init; }
+
+    /// <summary>Attention scores are divided by sqrt(head width); false leaves them as they are (GPT-2's scale_attn_weights).</summary>
+    public bool ScaleScores { get; init; } = true;
+
+    /// <summary>The model's own begin-of-sequence id, null when config.json names none. 0 is an id like any other.</summary>
+    public int? BosId { get; init; }
+    public int? EosId { get; init; }
+}

@@ -1,0 +1,141 @@
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Tensors;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Tests.Models;
+
+/// <summary>
+/// Every folder of golden/models whose family is supported, against the numbers transformers computes for it: logits and
+/// residuals 1e-4, cross-entropy 5e-6, and the cross-entropy after the stream behind block 1 is replaced.
+/// </summary>
+public class TransformerGoldenTests
+{
+    private const double ResidualTolerance = 1e-4;
+    private const double LossTolerance = 5e-6;
+
+    public static TheoryData<string> Folders() => FoldersWith("config.json");
+
+    public static TheoryData<string> FoldersWithNewerConfig() => FoldersWith("config.v5.json");
+
+    private static TheoryData<string> FoldersWith(string file)
+    {
+        var data = new TheoryData<string>();
+        string root = Path.Combine(TestData.Root, "golden", "models");
+        if (!Directory.Exists(root))
+        {
+            data.Add("(absent)");
+            return data;
+        }
+        foreach (string folder in Directory.GetDirectories(root).Order(StringComparer.Ordinal))
+        {
+            string path = Path.Combine(folder, file);
+            if (!File.Exists(path))
+            {
+                continue;
+            }
+            var json = ConfigJson.Read(path);
+            if (ModelFamily.All.Any(family => family.ModelType == json.Text("model_type")))
+            {
+                data.Add(Path.GetFileName(folder));
+            }
+        }
+        return data;
+    }
+
+    [Theory]
+    [MemberData(nameof(Folders))]
+    public void Folder_matches_transformers(string name)
+    {
+        string folder = TestData.Require("golden", "models", name);
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var expected = SafetensorsFile.Open(Path.Combine(folder, "expected.safetensors"));
+        using var model = ModelFolder.Open(folder).Load();
+        var tokensBT = expected.Load("input_ids");
+
+        var seen = new Dictionary<string, Tensor>();
+        var hooks = new ForwardHooks();
+        for (int layer = 0; layer < model.Config.Layers; layer++)
+        {
+            int at = layer;
+            void Read(HookSite site, string key) =>
+                hooks.Read(new HookPoint(at, site), x => seen[$"{key}.{at}"] = x.clone().DetachFromDisposeScope());
+            Read(HookSite.ResidPre, "resid_pre");
+            Read(HookSite.AttnOut, "attn_out");
+            Read(HookSite.MlpOut, "mlp_out");
+            Read(HookSite.ResidPost, "resid_post");
+        }
+        var logits = model.Forward(tokensBT, hooks);
+        Largest(logits, expected, "logits").Should().BeLessThan(ResidualTolerance);
+        int compared = 0;
+        foreach (var (key, value) in seen.Where(pair => expected.Entries.ContainsKey(pair.Key)))
+        {
+            Largest(value, expected, key).Should().BeLessThan(ResidualTolerance, key);
+            compared++;
+        }
+        string[] sites = ["resid_pre.", "resid_post.", "attn_out.", "mlp_out."];
+        compared
+            .Should()
+            .Be(expected.Entries.Keys.Count(key => sites.Any(site => key.StartsWith(site, StringComparison.Ordinal))));
+        LossOf(model, tokensBT, null, expected, "ce").Should().BeLessThan(LossTolerance);
+
+        Splice(model, tokensBT, expected, "zero", x => x.zeros_like()).Should().BeLessThan(LossTolerance);
+        Splice(model, tokensBT, expected, "mean", x => x.mean([0, 1], keepdim: true).expand_as(x))
+            .Should()
+            .BeLessThan(LossTolerance);
+        Splice(model, tokensBT, expected, "affine", x => (x * 0.9) + 0.05).Should().BeLessThan(LossTolerance);
+    }
+
+    [Theory]
+    [MemberData(nameof(FoldersWithNewerConfig))]
+    public void The_config_that_transformers_5_writes_reads_the_same(string name)
+    {
+        string folder = TestData.Require("golden", "models", name);
+        string newer = Path.Combine(folder, "config.v5.json");
+        var family = ModelFamily.Named(ConfigJson.Read(newer).Text("model_type"), newer);
+        family
+            .ReadConfig(ConfigJson.Read(newer))
+            .Should()
+            .Be(family.ReadConfig(ConfigJson.Read(Path.Combine(folder, "config.json"))));
+    }
+
+    private static double Splice(
+        Transformer model,
+        Tensor tokensBT,
+        SafetensorsFile expected,
+        string kind,
+        Func<Tensor, Tensor> replacement
+    )
+    {
+        var hooks = new ForwardHooks().Replace(new HookPoint(1, HookSite.ResidPost), replacement);
+        if (expected.Entries.ContainsKey($"logits.{kind}"))
+        {
+            var first = model.Forward(tokensBT.narrow(0, 0, 1), hooks);
+            if (kind != "mean") // the mean is over both sequences
+            {
+                Largest(first, expected, $"logits.{kind}").Should().BeLessThan(ResidualTolerance);
+            }
+        }
+        return LossOf(model, tokensBT, hooks, expected, $"ce.{kind}");
+    }
+
+    private static double LossOf(
+        Transformer model,
+        Tensor tokensBT,
+        ForwardHooks? hooks,
+        SafetensorsFile expected,
+        string key
+    )
+    {
+        var losses = NextToken.Losses(model, model.ForwardResidual(tokensBT, hooks), tokensBT);
+        return Largest(losses.to(float64).mean([1]), expected, key);
+    }
+
+    private static double Largest(Tensor actual, SafetensorsFile expected, string key)
+    {
+        var wanted = expected.Load(key);
+        wanted.shape.Should().Equal(actual.shape, key);
+        return (actual.to(float64) - wanted.to(float64)).abs().max().item<double>();
+    }
+}
