@@ -1,0 +1,7 @@
+namespace Pipeline.Shared.Text;
+
+/// <summary>One document of a text source.</summary>
+/// <param name="Id">The source's own id, or the file name where it has none.</param>
+/// <param name="Title">Empty where the source has none.</param>
+/// <param name="Text">The body, without the title.</param>
+public sealed record Document(string Id, string Title, string Text);

@@ -1,0 +1,252 @@
+using System.Text;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using Microsoft.ML.Tokenizers;
+
+namespace Pipeline.Shared.Tokens;
+
+/// <summary>GPT-2's byte-level BPE, by Microsoft.ML.Tokenizers' BpeTokenizer with GPT-2's word pattern.</summary>
+internal sealed class ByteLevelBpe : ITokenizer
+{
+    private const string Gpt2Pattern =
+        @"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+    private readonly BpeTokenizer tokenizer;
+    private readonly Func<string, string> normalize;
+    private readonly string[] pieceOf;
+    private readonly HashSet<int> special;
+
+    private ByteLevelBpe(Parts parts, SpecialTokens named, string hash)
+    {
+        tokenizer = BpeTokenizer.Create(
+            new BpeOptions(parts.Vocabulary)
+            {
+                ByteLevel = true,
+                Merges = parts.Merges,
+                SpecialTokens = parts.Special,
+                PreTokenizer = new RegexPreTokenizer(new Regex(parts.Pattern, RegexOptions.Compiled), parts.Special),
+            }
+        );
+        normalize = parts.NormalizeNfc ? text => text.Normalize(NormalizationForm.FormC) : text => text;
+        pieceOf = new string[parts.Vocabulary.Concat(parts.Special).Max(p => p.Value) + 1];
+        foreach (var (piece, id) in parts.Vocabulary.Concat(parts.Special))
+        {
+            pieceOf[id] = piece;
+        }
+        special = [.. parts.Special.Values];
+        BosId = Id(named.Bos) ?? named.BosId;
+        EosId = Id(named.Eos) ?? named.EosId ?? Id("<|endoftext|>");
+        Hash = hash;
+
+        int? Id(string? piece) => piece is not null && AllIds(parts).TryGetValue(piece, out int id) ? id : null;
+    }
+
+    public int VocabularySize => pieceOf.Length;
+
+    public int? BosId { get; }
+
+    public int? EosId { get; }
+
+    public string Hash { get; }
+
+    /// <summary>vocab.json {piece: id} and merges.txt, one merge a line after a version line.</summary>
+    public static ByteLevelBpe FromVocabularyAndMerges(
+        string vocabularyPath,
+        string mergesPath,
+        SpecialTokens named,
+        string hash
+    )
+    {
+        var vocabulary = ReadJson(vocabularyPath, root => ReadVocabulary(root));
+        string[] merges =
+        [
+            .. File.ReadLines(mergesPath).Where(line => line.Length > 0 && !line.StartsWith("#version", StringComparison.Ordinal)),
+        ];
+        var special = new[] { "<|endoftext|>", named.Bos, named.Eos }
+            .Where(piece => piece is not null && vocabulary.ContainsKey(piece))
+            .Distinct()
+            .ToDictionary(piece => piece!, piece => vocabulary[piece!], StringComparer.Ordinal);
+        return new ByteLevelBpe(new Parts(vocabulary, merges, special, Gpt2Pattern, false), named, hash);
+    }
+
+    /// <summary>The BPE kind of Hugging Face's tokenizer.json; every component is either reproduced or refused by name.</summary>
+    public static ByteLevelBpe FromTokenizerJson(string path, SpecialTokens named, string hash)
+    {
+        var parts = ReadJson(
+            path,
+            root =>
+            {
+                var model = root.GetProperty("model");
+                RequireSupportedModel(path, model);
+                var special = root.TryGetProperty("added_tokens", out var added)
+                    ? added
+                        .EnumerateArray()
+                        .ToDictionary(
+                            token => token.GetProperty("content").GetString()!,
+                            token => token.GetProperty("id").GetInt32(),
+                            StringComparer.Ordinal
+                        )
+                    : [];
+                return new Parts(
+                    ReadVocabulary(model.GetProperty("vocab")),
+                    [.. model.GetProperty("merges").EnumerateArray().Select(Merge)],
+                    special,
+                    Pattern(path, root.GetProperty("pre_tokenizer")),
+                    IsNfc(path, root)
+                );
+            }
+        );
+        return new ByteLevelBpe(parts, named, hash);
+    }
+
+    public IReadOnlyList<int> Encode(string text) => tokenizer.EncodeToIds(normalize(text));
+
+    public string Decode(IReadOnlyList<int> ids)
+    {
+        var text = new StringBuilder();
+        var bytes = new List<byte>();
+        void Flush()
+        {
+            text.Append(Encoding.UTF8.GetString([.. bytes]));
+            bytes.Clear();
+        }
+        foreach (int id in ids)
+        {
+            if (special.Contains(id))
+            {
+                Flush();
+                text.Append(pieceOf[id]);
+            }
+            else
+            {
+                bytes.AddRange(pieceOf[id].Select(ByteLevelAlphabet.ByteOf));
+            }
+        }
+        Flush();
+        return text.ToString();
+    }
+
+    public string TokenText(int id) => Decode([id]);
+
+    private static Dictionary<string, int> AllIds(Parts parts)
+    {
+        var ids = new Dictionary<string, int>(parts.Vocabulary, StringComparer.Ordinal);
+        foreach (var (piece, id) in parts.Special)
+        {
+            ids[piece] = id;
+        }
+        return ids;
+    }
+
+    private static Dictionary<string, int> ReadVocabulary(JsonElement vocabulary) =>
+        vocabulary.EnumerateObject().ToDictionary(p => p.Name, p => p.Value.GetInt32(), StringComparer.Ordinal);
+
+    /// <summary>A merge is written "left right", or since tokenizers 0.20 ["left", "right"].</summary>
+    private static string Merge(JsonElement merge) =>
+        merge.ValueKind == JsonValueKind.String
+            ? merge.GetString()!
+            : $"{merge[0].GetString()} {merge[1].GetString()}";
+
+    private static void RequireSupportedModel(string path, JsonElement model)
+    {
+        string type = model.GetProperty("type").GetString() ?? "";
+        if (type != "BPE")
+        {
+            throw Refuse($"{path}: model.type", $"'{type}'", "BPE");
+        }
+        foreach (string flag in new[] { "byte_fallback", "ignore_merges" })
+        {
+            if (model.TryGetProperty(flag, out var value) && value.ValueKind == JsonValueKind.True)
+            {
+                throw Refuse($"{path}: model.{flag}", "true", "false");
+            }
+        }
+        if (model.TryGetProperty("dropout", out var dropout) && dropout.ValueKind == JsonValueKind.Number)
+        {
+            throw Refuse($"{path}: model.dropout", dropout.GetRawText(), "null");
+        }
+    }
+
+    private static bool IsNfc(string path, JsonElement root)
+    {
+        if (!root.TryGetProperty("normalizer", out var normalizer) || normalizer.ValueKind == JsonValueKind.Null)
+        {
+            return false;
+        }
+        string type = normalizer.GetProperty("type").GetString() ?? "";
+        return type == "NFC" ? true : throw Refuse($"{path}: normalizer", $"'{type}'", "none or NFC");
+    }
+
+    /// <summary>The word pattern: GPT-2's for ByteLevel, or that of a Split in front of a ByteLevel that does not split.</summary>
+    private static string Pattern(string path, JsonElement preTokenizer)
+    {
+        string where = $"{path}: pre_tokenizer";
+        const string Expected = "ByteLevel, or Split by a regex before ByteLevel";
+        if (preTokenizer.ValueKind != JsonValueKind.Object)
+        {
+            throw Refuse(where, "none", Expected);
+        }
+        JsonElement[] steps = preTokenizer.TryGetProperty("pretokenizers", out var sequence)
+            ? [.. sequence.EnumerateArray()]
+            : [preTokenizer];
+        string[] types = [.. steps.Select(step => step.GetProperty("type").GetString() ?? "")];
+        if (types[^1] != "ByteLevel" || steps.Length > 2 || (steps.Length == 2 && types[0] != "Split"))
+        {
+            throw Refuse(where, string.Join(", ", types), Expected);
+        }
+        if (steps[^1].TryGetProperty("add_prefix_space", out var prefix) && prefix.ValueKind == JsonValueKind.True)
+        {
+            throw Refuse($"{where}.add_prefix_space", "true", "false");
+        }
+        if (steps.Length == 1)
+        {
+            return Gpt2Pattern;
+        }
+        string behavior = steps[0].GetProperty("behavior").GetString() ?? "";
+        return behavior == "Isolated"
+            ? steps[0].GetProperty("pattern").GetProperty("Regex").GetString()!
+            : throw Refuse($"{where}.behavior", $"'{behavior}'", "Isolated");
+    }
+
+    private static T ReadJson<T>(string path, Func<JsonElement, T> read)
+    {
+        try
+        {
+            using var json = JsonDocument.Parse(File.ReadAllBytes(path));
+            return read(json.RootElement);
+        }
+        catch (Exception e)
+            when (e
+                    is JsonException
+                        or InvalidOperationException
+                        or KeyNotFoundException
+                        or FormatException
+                        or ArgumentException
+                        or IndexOutOfRangeException
+            )
+        {
+            throw new ConfigurationException(
+                new Fault(path, e.Message, "a tokenizer file of Hugging Face", "Download the file again").ToString(),
+                e
+            );
+        }
+    }
+
+    private static ConfigurationException Refuse(string where, string found, string expected) =>
+        new(
+            new Fault(
+                where,
+                found,
+                expected,
+                "This tokenizer cannot be reproduced exactly yet; choose a model with a byte-level BPE tokenizer"
+            ).ToString()
+        );
+
+    private sealed record Parts(
+        Dictionary<string, int> Vocabulary,
+        string[] Merges,
+        Dictionary<string, int> Special,
+        string Pattern,
+        bool NormalizeNfc
+    );
+}

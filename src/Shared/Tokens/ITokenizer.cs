@@ -1,0 +1,24 @@
+namespace Pipeline.Shared.Tokens;
+
+/// <summary>Text to token ids and back. Encoding adds neither BOS nor separator: packing does, where it is asked to.</summary>
+public interface ITokenizer
+{
+    /// <summary>One more than the highest id.</summary>
+    int VocabularySize { get; }
+
+    /// <summary>Begin-of-sequence id, null where the tokenizer names none. 0 is an id like any other.</summary>
+    int? BosId { get; }
+
+    /// <summary>The id put between documents (<c>&lt;|endoftext|&gt;</c>, <c>&lt;/s&gt;</c>), null where there is none.</summary>
+    int? EosId { get; }
+
+    /// <summary>Lowercase hex SHA-256 over the tokenizer's files: its identity.</summary>
+    string Hash { get; }
+
+    IReadOnlyList<int> Encode(string text);
+
+    string Decode(IReadOnlyList<int> ids);
+
+    /// <summary>One token as a reader wants to see it; bytes that are no character of their own show as U+FFFD.</summary>
+    string TokenText(int id);
+}
