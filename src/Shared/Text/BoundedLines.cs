@@ -33,8 +33,12 @@ internal static class BoundedLines
         catch (DecoderFallbackException e)
         {
             throw new ConfigurationException(
-                new Fault($"{path}: near line {number}", "bytes that are not UTF-8", "UTF-8 text", "Convert the file")
-                    .ToString(),
+                new Fault(
+                    $"{path}: near line {number}",
+                    "bytes that are not UTF-8",
+                    "UTF-8 text",
+                    "Convert the file"
+                ).ToString(),
                 e
             );
         }

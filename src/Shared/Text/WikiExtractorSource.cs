@@ -73,8 +73,12 @@ public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : I
 
     private static ConfigurationException Malformed(string file, int line, string found, string expected) =>
         new(
-            new Fault($"{file}: line {line}", found, expected, "Extract the pages again; the file is not complete")
-                .ToString()
+            new Fault(
+                $"{file}: line {line}",
+                found,
+                expected,
+                "Extract the pages again; the file is not complete"
+            ).ToString()
         );
 
     [GeneratedRegex("^<doc id=\"(?<id>[^\"]*)\"(?: url=\"[^\"]*\")? title=\"(?<title>.*)\">$")]

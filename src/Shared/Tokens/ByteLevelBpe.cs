@@ -8,8 +8,7 @@ namespace Pipeline.Shared.Tokens;
 /// <summary>GPT-2's byte-level BPE, by Microsoft.ML.Tokenizers' BpeTokenizer with GPT-2's word pattern.</summary>
 internal sealed class ByteLevelBpe : ITokenizer
 {
-    private const string Gpt2Pattern =
-        @"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+    private const string Gpt2Pattern = @"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
     private readonly BpeTokenizer tokenizer;
     private readonly Func<string, string> normalize;
@@ -60,7 +59,8 @@ internal sealed class ByteLevelBpe : ITokenizer
         var vocabulary = ReadJson(vocabularyPath, root => ReadVocabulary(root));
         string[] merges =
         [
-            .. File.ReadLines(mergesPath).Where(line => line.Length > 0 && !line.StartsWith("#version", StringComparison.Ordinal)),
+            .. File.ReadLines(mergesPath)
+                .Where(line => line.Length > 0 && !line.StartsWith("#version", StringComparison.Ordinal)),
         ];
         var special = new[] { "<|endoftext|>", named.Bos, named.Eos }
             .Where(piece => piece is not null && vocabulary.ContainsKey(piece))
@@ -143,9 +143,7 @@ internal sealed class ByteLevelBpe : ITokenizer
 
     /// <summary>A merge is written "left right", or since tokenizers 0.20 ["left", "right"].</summary>
     private static string Merge(JsonElement merge) =>
-        merge.ValueKind == JsonValueKind.String
-            ? merge.GetString()!
-            : $"{merge[0].GetString()} {merge[1].GetString()}";
+        merge.ValueKind == JsonValueKind.String ? merge.GetString()! : $"{merge[0].GetString()} {merge[1].GetString()}";
 
     private static void RequireSupportedModel(string path, JsonElement model)
     {
