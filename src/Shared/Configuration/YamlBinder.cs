@@ -28,8 +28,8 @@ internal sealed class YamlBinder(string file)
         return BindRecord(type, node, path);
     }
 
-    /// <summary>The spelling of an enum member in a file: lower case, words joined by dashes where they are marked so.</summary>
-    public static string SpellingOf(Enum value) => value.ToString().ToLowerInvariant();
+    /// <summary>The spelling of an enum member in a file: lower case, words joined by dashes.</summary>
+    public static string SpellingOf(Enum value) => JsonNamingPolicy.KebabCaseLower.ConvertName(value.ToString());
 
     private static bool IsScalar(Type type) =>
         type.IsPrimitive || type.IsEnum || type == typeof(string) || type == typeof(TokenCount);
