@@ -47,7 +47,7 @@ internal sealed class LanguageModelTrainer
     private readonly Transformer model;
     private readonly LanguageModelRecipe recipe;
     private readonly int[] tokens;
-    private readonly AdamW optimizer;
+    private readonly Adam optimizer;
     private int[] order = [];
     private long orderEpoch = -1;
 
@@ -61,7 +61,7 @@ internal sealed class LanguageModelTrainer
         {
             parameter.requires_grad_(true);
         }
-        optimizer = new AdamW(model.Weights.Parameters(), recipe.Beta1, recipe.Beta2, recipe.WeightDecay);
+        optimizer = new Adam(model.Weights.Parameters(), recipe.Beta1, recipe.Beta2, recipe.WeightDecay);
     }
 
     /// <summary>Steps done.</summary>

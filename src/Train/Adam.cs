@@ -1,13 +1,13 @@
 using TorchSharp;
 using static TorchSharp.torch;
 
-namespace Pipeline.Train.Pretraining;
+namespace Pipeline.Train;
 
 /// <summary>
-/// Adam with decoupled weight decay (Loshchilov and Hutter 2019), on matrices only. Its whole state is two tensors a
-/// parameter and the number of steps taken, so that a checkpoint restores it bit for bit.
+/// Adam (Kingma and Ba 2015), with decoupled weight decay on matrices where asked for (AdamW, Loshchilov and Hutter 2019).
+/// Its whole state is two tensors a parameter and the number of steps taken, so that a checkpoint restores it bit for bit.
 /// </summary>
-internal sealed class AdamW
+internal sealed class Adam
 {
     private readonly double beta1;
     private readonly double beta2;
@@ -15,11 +15,11 @@ internal sealed class AdamW
     private readonly double epsilon;
     private readonly List<(string Name, Tensor Parameter, Tensor Mean, Tensor Square)> entries;
 
-    public AdamW(
+    public Adam(
         IEnumerable<(string Name, Tensor Parameter)> parameters,
         double beta1,
         double beta2,
-        double weightDecay,
+        double weightDecay = 0,
         double epsilon = 1e-8
     )
     {
@@ -73,7 +73,7 @@ internal sealed class AdamW
             var gradient = parameter.grad!;
             mean.mul_(beta1).add_(gradient, 1 - beta1);
             square.mul_(beta2).addcmul_(gradient, gradient, 1 - beta2);
-            if (parameter.dim() > 1)
+            if (weightDecay > 0 && parameter.dim() > 1)
             {
                 parameter.mul_(1 - (learningRate * weightDecay));
             }

@@ -1,0 +1,167 @@
+using Pipeline.Shared.Autoencoders;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Train;
+
+/// <summary>What a TopK SAE is trained with.</summary>
+internal sealed record TopKRecipe
+{
+    public required int Features { get; init; }
+    public required int K { get; init; }
+    public required int AuxK { get; init; }
+    public required double AuxCoefficient { get; init; }
+
+    /// <summary>Tokens without firing after which a latent is dead.</summary>
+    public required long DeadAfter { get; init; }
+    public required double GradientClip { get; init; }
+
+    /// <summary>Of the decoder's initial directions.</summary>
+    public required ulong Seed { get; init; }
+}
+
+/// <summary>Figures of one training step, over its batch.</summary>
+/// <param name="Loss">Reconstruction + coefficient x AuxK.</param>
+/// <param name="Mse">Mean over the batch of Σ over D of (x - x̂)².</param>
+/// <param name="AuxLoss">AuxK loss, 0 without dead latents.</param>
+/// <param name="Fvu">Σ|x - x̂|² / Σ|x - x̄|², x̄ the batch's mean.</param>
+/// <param name="L0">Mean number of positive latents.</param>
+/// <param name="Dead">Latents that count as dead after this batch.</param>
+/// <param name="GradientNorm">Before clipping.</param>
+internal readonly record struct StepMetrics(
+    double Loss,
+    double Mse,
+    double AuxLoss,
+    double Fvu,
+    double L0,
+    long Dead,
+    double GradientNorm
+);
+
+/// <summary>
+/// One TopK SAE in training. A step: losses and gradients; the decoder gradient's component along each row removed; joint
+/// clipping; Adam; decoder rows back to unit norm. Weights, moments, the counters of tokens since each latent fired, and
+/// the step number are the whole state.
+/// </summary>
+internal sealed class TopKTrainer : IDisposable
+{
+    private readonly TopKRecipe recipe;
+    private readonly Adam adam;
+    private readonly Tensor tokensSinceFiredF;
+
+    /// <param name="recipe">The numbers.</param>
+    /// <param name="sae">Initial weights; trained in place.</param>
+    public TopKTrainer(TopKRecipe recipe, TopKAutoencoder sae)
+    {
+        (this.recipe, Sae) = (recipe, sae);
+        foreach (var (_, parameter) in Parameters())
+        {
+            parameter.requires_grad_(true);
+        }
+        adam = new Adam(Parameters(), beta1: 0.9, beta2: 0.999);
+        tokensSinceFiredF = zeros([recipe.Features], int64, sae.W_dec.device).DetachFromDisposeScope();
+    }
+
+    public TopKAutoencoder Sae { get; }
+
+    /// <summary>Steps done.</summary>
+    public long Step => adam.Steps;
+
+    /// <summary>
+    /// Decoder rows random on the unit sphere, the encoder their transpose, b_dec the sample's geometric median (Gao et al.
+    /// 2024, section A.1).
+    /// </summary>
+    public static TopKAutoencoder Initialize(TopKRecipe recipe, Tensor sampleBD)
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        using var generator = new Generator(recipe.Seed, CPU);
+        var directionsFD = randn([recipe.Features, sampleBD.shape[1]], generator: generator).to(sampleBD.device);
+        var W_dec = directionsFD / directionsFD.norm(1, keepdim: true);
+        return new TopKAutoencoder(
+            W_dec.clone().DetachFromDisposeScope(),
+            zeros([recipe.Features], device: sampleBD.device).DetachFromDisposeScope(),
+            W_dec.DetachFromDisposeScope(),
+            GeometricMedian.Of(sampleBD).DetachFromDisposeScope(),
+            recipe.K
+        );
+    }
+
+    public StepMetrics TrainOneStep(Tensor xBD, double learningRate)
+    {
+        using var scope = NewDisposeScope();
+        var losses = TopKLoss.Of(Sae, xBD, recipe.AuxCoefficient, recipe.AuxK, fired => CountAndFindDead(fired, xBD));
+        losses.Total.backward();
+        RemoveGradientAlongDecoderRows();
+        double norm = adam.ClipGradients(recipe.GradientClip);
+        adam.Step(learningRate);
+        NormalizeDecoderRows();
+        return Measure(losses, xBD, norm);
+    }
+
+    /// <summary>Everything a checkpoint holds, by name.</summary>
+    public IReadOnlyList<(string Name, Tensor Value)> State() =>
+        [.. Parameters(), .. adam.State(), ("tokens_since_fired", tokensSinceFiredF)];
+
+    public void Restore(Func<string, Tensor> load, long step)
+    {
+        using var none = no_grad();
+        foreach (var (name, value) in State())
+        {
+            using var saved = load(name);
+            value.copy_(saved);
+        }
+        adam.Steps = step;
+    }
+
+    public void Dispose()
+    {
+        foreach (var (_, value) in State())
+        {
+            value.Dispose();
+        }
+    }
+
+    private IEnumerable<(string Name, Tensor Value)> Parameters() =>
+        [("W_enc", Sae.W_enc), ("b_enc", Sae.b_enc), ("W_dec", Sae.W_dec), ("b_dec", Sae.b_dec)];
+
+    private Tensor CountAndFindDead(Tensor firedF, Tensor xBD)
+    {
+        using var none = no_grad();
+        tokensSinceFiredF.add_(xBD.shape[0]).masked_fill_(firedF, 0);
+        return tokensSinceFiredF >= recipe.DeadAfter;
+    }
+
+    /// <summary>The norm is fixed, so a step along a row would only be undone.</summary>
+    private void RemoveGradientAlongDecoderRows()
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        var unitFD = Sae.W_dec / (Sae.W_dec.norm(1, keepdim: true) + 1e-6);
+        var gradientFD = Sae.W_dec.grad!;
+        gradientFD.sub_((gradientFD * unitFD).sum(-1, keepdim: true) * unitFD);
+    }
+
+    private void NormalizeDecoderRows()
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        double epsilon = finfo(Sae.W_dec.dtype).eps; // keeps a division by a zero norm finite
+        Sae.W_dec.div_(Sae.W_dec.norm(1, keepdim: true) + epsilon);
+    }
+
+    private StepMetrics Measure(TopKLosses losses, Tensor xBD, double norm)
+    {
+        using var none = no_grad();
+        var variance = (xBD - xBD.mean([0], keepdim: true)).square().sum(float64);
+        return new StepMetrics(
+            losses.Total.to(float64).item<double>(),
+            losses.Reconstruction.to(float64).item<double>(),
+            losses.Aux.to(float64).item<double>(),
+            (losses.ErrorBD.square().sum(float64) / variance).item<double>(),
+            (losses.DenseBF > 0).sum(float64).item<double>() / xBD.shape[0],
+            (tokensSinceFiredF >= recipe.DeadAfter).sum().item<long>(),
+            norm
+        );
+    }
+}
