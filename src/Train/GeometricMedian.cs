@@ -19,7 +19,7 @@ internal static class GeometricMedian
             var previous = guess;
             var weightsB1 = 1 / (xBD - previous).norm(1, keepdim: true);
             guess = (weightsB1 / weightsB1.sum() * xBD).sum(dim: 0);
-            if ((guess - previous).norm().item<float>() < tolerance)
+            if ((guess - previous).norm().to(float64).item<double>() < tolerance)
             {
                 break;
             }

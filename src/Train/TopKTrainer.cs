@@ -48,6 +48,8 @@ internal sealed class TopKTrainer : IDisposable
     private readonly TopKRecipe recipe;
     private readonly Adam adam;
     private readonly Tensor tokensSinceFiredF;
+    private readonly Tensor fireCountsF;
+    private readonly Tensor countedTokens;
 
     /// <param name="recipe">The numbers.</param>
     /// <param name="sae">Initial weights; trained in place.</param>
@@ -59,7 +61,10 @@ internal sealed class TopKTrainer : IDisposable
             parameter.requires_grad_(true);
         }
         adam = new Adam(Parameters(), beta1: 0.9, beta2: 0.999);
-        tokensSinceFiredF = zeros([recipe.Features], int64, sae.W_dec.device).DetachFromDisposeScope();
+        tokensSinceFiredF = NewCounter(recipe.Features);
+        fireCountsF = NewCounter(recipe.Features);
+        countedTokens = NewCounter(1);
+        Tensor NewCounter(long size) => zeros([size], int64, sae.W_dec.device).DetachFromDisposeScope();
     }
 
     public TopKAutoencoder Sae { get; }
@@ -96,12 +101,19 @@ internal sealed class TopKTrainer : IDisposable
         double norm = adam.ClipGradients(recipe.GradientClip);
         adam.Step(learningRate);
         NormalizeDecoderRows();
+        CountFiring(losses.DenseBF);
         return Measure(losses, xBD, norm);
     }
 
     /// <summary>Everything a checkpoint holds, by name.</summary>
     public IReadOnlyList<(string Name, Tensor Value)> State() =>
-        [.. Parameters(), .. adam.State(), ("tokens_since_fired", tokensSinceFiredF)];
+        [
+            .. Parameters(),
+            .. adam.State(),
+            ("tokens_since_fired", tokensSinceFiredF),
+            ("fire_counts", fireCountsF),
+            ("counted_tokens", countedTokens),
+        ];
 
     public void Restore(Func<string, Tensor> load, long step)
     {
@@ -113,6 +125,16 @@ internal sealed class TopKTrainer : IDisposable
         }
         adam.Steps = step;
     }
+
+    /// <summary>Begins counting how often each latent fires.</summary>
+    public void ResetFireCounts()
+    {
+        fireCountsF.zero_();
+        countedTokens.zero_();
+    }
+
+    /// <summary>Share of tokens each latent fired on since <see cref="ResetFireCounts"/>, float64 [F].</summary>
+    public Tensor FiringFrequencyF() => fireCountsF.to(float64) / countedTokens.to(float64);
 
     public void Dispose()
     {
@@ -130,6 +152,13 @@ internal sealed class TopKTrainer : IDisposable
         using var none = no_grad();
         tokensSinceFiredF.add_(xBD.shape[0]).masked_fill_(firedF, 0);
         return tokensSinceFiredF >= recipe.DeadAfter;
+    }
+
+    private void CountFiring(Tensor denseBF)
+    {
+        using var none = no_grad();
+        fireCountsF.add_((denseBF > 0).sum(dim: 0));
+        countedTokens.add_(denseBF.shape[0]);
     }
 
     /// <summary>The norm is fixed, so a step along a row would only be undone.</summary>

@@ -108,7 +108,7 @@ public sealed record Manifest
         foreach (var output in Outputs)
         {
             string path = Path.Combine(folder, output.Name);
-            string remedy = "Run the pipeline again to make it anew";
+            string remedy = "Remove the file if it is there, and run the pipeline again to make it anew";
             if (Path.IsPathRooted(output.Name) || output.Name.Split('/').Contains(".."))
             {
                 yield return new Fault(path, "a name that leaves its folder", "a file in this folder", remedy);

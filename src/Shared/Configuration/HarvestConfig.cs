@@ -34,6 +34,9 @@ public sealed record HarvestConfig : IValidated
     /// <summary>Where the BOS token goes. A model whose tokenizer has none needs <c>none</c>.</summary>
     public BosPolicy Bos { get; init; } = BosPolicy.EachDocument;
 
+    /// <summary>Whether the tokenizer's EOS follows every document. With GPT-2's tokenizer BOS and EOS are the same token.</summary>
+    public bool Separator { get; init; }
+
     /// <summary>Fraction of documents, chosen by their content, that is never harvested: evaluation reads those.</summary>
     [Between(0.001, 0.9)]
     public double HeldOut { get; init; } = 0.1;

@@ -1,5 +1,4 @@
-using System.Security.Cryptography;
-using System.Text;
+using Pipeline.Shared.Artifacts;
 using static TorchSharp.torch;
 
 namespace Pipeline.Shared.Models;
@@ -52,16 +51,6 @@ public sealed class ModelFolder
         return new Transformer(Config, weights, device);
     }
 
-    /// <summary>Lowercase hex SHA-256 over the names and bytes of config.json and the weight files: the model's identity.</summary>
-    public string Hash()
-    {
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach (string file in WeightSource.Files(Path).Prepend(System.IO.Path.Combine(Path, "config.json")))
-        {
-            using var stream = File.OpenRead(file);
-            hash.AppendData(Encoding.UTF8.GetBytes(System.IO.Path.GetFileName(file) + "\0"));
-            hash.AppendData(SHA256.HashData(stream));
-        }
-        return Convert.ToHexStringLower(hash.GetHashAndReset());
-    }
+    /// <summary>SHA-256 over config.json and the weight files: the model's identity.</summary>
+    public string Hash() => Inputs.HashOf([System.IO.Path.Combine(Path, "config.json"), .. WeightSource.Files(Path)]);
 }

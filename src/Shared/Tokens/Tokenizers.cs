@@ -1,6 +1,4 @@
-using System.Security.Cryptography;
-using System.Text;
-using Pipeline.Shared.Models;
+using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Shared.Tokens;
 
@@ -24,19 +22,19 @@ public static class Tokenizers
                     vocabularyPath,
                     mergesPath,
                     SpecialTokens.Read(folder),
-                    HashOf(vocabularyPath, mergesPath)
+                    Inputs.HashOf([vocabularyPath, mergesPath])
                 );
             }
         }
         string json = Path.Combine(folder, "tokenizer.json");
         if (File.Exists(json))
         {
-            return ByteLevelBpe.FromTokenizerJson(json, SpecialTokens.Read(folder), HashOf(json));
+            return ByteLevelBpe.FromTokenizerJson(json, SpecialTokens.Read(folder), Inputs.HashOf([json]));
         }
         string sentencePiece = Path.Combine(folder, "tokenizer.model");
         if (File.Exists(sentencePiece))
         {
-            return SentencePieceBpe.Read(sentencePiece, HashOf(sentencePiece));
+            return SentencePieceBpe.Read(sentencePiece, Inputs.HashOf([sentencePiece]));
         }
         throw new ConfigurationException(
             new Fault(
@@ -46,17 +44,5 @@ public static class Tokenizers
                 "Copy the model's tokenizer files into its folder"
             ).ToString()
         );
-    }
-
-    private static string HashOf(params string[] files)
-    {
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach (string file in files)
-        {
-            using var stream = File.OpenRead(file);
-            hash.AppendData(Encoding.UTF8.GetBytes(Path.GetFileName(file) + "\0"));
-            hash.AppendData(SHA256.HashData(stream));
-        }
-        return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 }

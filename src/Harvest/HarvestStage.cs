@@ -1,0 +1,202 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json.Nodes;
+using Pipeline.Shared;
+using Pipeline.Shared.Activations;
+using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Tokens;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Harvest;
+
+/// <summary>
+/// <code>
+/// text ──> documents not held out ──> packed contexts ──> transformer ──hooks──> one Arrow shard a hook
+///                                                                                 (written while the next batch runs)
+/// </code>
+/// One forward feeds all hooks. Shards of all hooks end at the same tokens, and a shard's content depends on its place
+/// alone: a run that was killed, or that lost a shard, makes just the missing ones.
+/// </summary>
+public sealed class HarvestStage
+{
+    private readonly RunInputs run;
+    private readonly HarvestConfig config;
+    private readonly IProgressSink progress;
+    private readonly int batchesPerShard;
+
+    private HarvestStage(RunInputs run, IProgressSink progress)
+    {
+        (this.run, config, this.progress) = (run, run.Config.Harvest, progress);
+        long tokensPerBatch = (long)config.Batch * config.Context;
+        batchesPerShard = (int)Math.Max(1, (config.ShardTokens + tokensPerBatch - 1) / tokensPerBatch);
+    }
+
+    /// <summary>The stage's folder, compared with what it would be made from now.</summary>
+    public static StageFolder Folder(RunInputs run)
+    {
+        var config = ConfigurationJson.Of(run.Config.Harvest);
+        config["hooks"] = new JsonArray([.. run.Hooks.Select(hook => (JsonNode)hook.ToString())]);
+        config["seed"] = run.Config.Seed;
+        return new StageFolder(
+            run.HarvestFolder,
+            "harvest",
+            config,
+            [run.ModelInput, run.TokenizerInput, run.TextInput]
+        );
+    }
+
+    /// <summary>Shard files of one hook, in order.</summary>
+    public static IReadOnlyList<string> Shards(RunInputs run, HookPoint hook) =>
+        [
+            .. Directory
+                .EnumerateFiles(run.HookFolder(hook), "shard-*.arrow")
+                .Order(StringComparer.Ordinal),
+        ];
+
+    /// <exception cref="RunInterruptedException">Cancelled; whole shards are kept.</exception>
+    public static void Run(RunInputs run, StageFolder folder, IProgressSink progress, CancellationToken cancel) =>
+        new HarvestStage(run, progress).Run(folder, cancel);
+
+    private void Run(StageFolder folder, CancellationToken cancel)
+    {
+        var clock = Stopwatch.StartNew();
+        folder.Begin();
+        using var none = no_grad();
+        using var model = run.Model.Load(run.Device);
+        var documents = new HashSet<int>();
+        var outputs = new List<ManifestOutput>();
+        long tokens = 0;
+        int shard = 0;
+        foreach (var batches in run.Batches(heldOut: false, config.Tokens, config.Batch).Chunk(batchesPerShard))
+        {
+            long firstToken = tokens;
+            tokens += batches.Sum(batch => batch.Sum(context => (long)context.Tokens.Length));
+            documents.UnionWith(batches.SelectMany(batch => batch.SelectMany(context => context.Documents)));
+            if (!run.Hooks.All(hook => File.Exists(ShardPath(hook, shard))))
+            {
+                WriteShard(model, batches, shard, firstToken, cancel);
+            }
+            outputs.AddRange(run.Hooks.Select(hook => Describe(hook, shard, tokens - firstToken)));
+            progress.Update("harvest", Math.Min(tokens, config.Tokens), config.Tokens, "tokens");
+            shard++;
+        }
+        RequireTokens(tokens);
+        progress.Update("harvest", tokens, tokens, "tokens");
+        var results = new JsonObject { ["tokens"] = tokens, ["documents"] = documents.Count, ["shards"] = shard };
+        folder.Complete(outputs, results, run.Provenance(clock.Elapsed));
+    }
+
+    private string ShardPath(HookPoint hook, int shard) =>
+        Path.Combine(
+            run.HookFolder(hook),
+            string.Create(CultureInfo.InvariantCulture, $"shard-{shard:D5}.arrow")
+        );
+
+    private void WriteShard(
+        Transformer model,
+        PackedContext[][] batches,
+        int shard,
+        long firstToken,
+        CancellationToken cancel
+    )
+    {
+        var writers = run.Hooks.Select(hook => NewWriter(hook, shard, firstToken)).ToList();
+        var writing = Task.CompletedTask;
+        try
+        {
+            foreach (var batch in batches)
+            {
+                if (cancel.IsCancellationRequested)
+                {
+                    throw new RunInterruptedException(
+                        $"harvest: interrupted before shard {shard}. Run the command again to go on from there."
+                    );
+                }
+                var activations = Activations(model, batch);
+                writing.GetAwaiter().GetResult();
+                writing = Task.Run(() => Append(writers, batch, activations), CancellationToken.None);
+            }
+            writing.GetAwaiter().GetResult();
+            writers.ForEach(writer => writer.Commit());
+        }
+        finally
+        {
+            writing.ContinueWith(_ => { }, TaskScheduler.Default).Wait(CancellationToken.None);
+            writers.ForEach(writer => writer.Dispose());
+        }
+    }
+
+    private ActivationShardWriter NewWriter(HookPoint hook, int shard, long firstToken) =>
+        new(
+            ShardPath(hook, shard),
+            run.Model.Config.Width,
+            config.Dtype,
+            new ShardMetadata
+            {
+                Model = run.Config.Model,
+                ModelHash = run.ModelInput.Fingerprint,
+                Hook = hook.ToString(),
+                TokenizerHash = run.Tokenizer.Hash,
+                Context = config.Context,
+                Seed = run.Config.Seed,
+                FirstToken = firstToken,
+            }
+        );
+
+    /// <summary>One forward up to the last hook; each hook's activations [B x T, D], row-major, in the order of the hooks.</summary>
+    private List<float[]> Activations(Transformer model, PackedContext[] batch)
+    {
+        using var scope = NewDisposeScope();
+        var read = new Dictionary<HookPoint, float[]>();
+        var hooks = new ForwardHooks();
+        foreach (var hook in run.Hooks)
+        {
+            hooks.Read(hook, x => read[hook] = x.cpu().contiguous().data<float>().ToArray());
+        }
+        model.RunHooks(ContextTensor.Of(batch, run.Device), hooks);
+        return [.. run.Hooks.Select(hook => read[hook])];
+    }
+
+    private static void Append(List<ActivationShardWriter> writers, PackedContext[] batch, List<float[]> activations)
+    {
+        int[] tokens = [.. batch.SelectMany(context => context.Tokens)];
+        int[] documents = [.. batch.SelectMany(context => context.Documents)];
+        int[] positions = [.. batch.SelectMany(context => context.Positions)];
+        for (int i = 0; i < writers.Count; i++)
+        {
+            writers[i].Append(tokens, documents, positions, activations[i]);
+        }
+    }
+
+    private ManifestOutput Describe(HookPoint hook, int shard, long rows)
+    {
+        string path = ShardPath(hook, shard);
+        var digest = FileDigest.Of(path);
+        return new ManifestOutput(
+            Path.GetRelativePath(run.HarvestFolder, path).Replace('\\', '/'),
+            digest.Bytes,
+            digest.Sha256,
+            rows,
+            config.Dtype == ActivationDtype.Float16 ? "float16" : "float32",
+            new Dictionary<string, long> { ["row"] = rows, ["d_model"] = run.Model.Config.Width }
+        );
+    }
+
+    private void RequireTokens(long tokens)
+    {
+        if (tokens == 0)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    $"text: {run.Config.Text}",
+                    "no document to harvest",
+                    "at least two tokens of text that is not held out",
+                    "Give more text, or lower harvest.heldOut"
+                ).ToString()
+            );
+        }
+    }
+}

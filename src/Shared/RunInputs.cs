@@ -1,0 +1,169 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json.Nodes;
+using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Text;
+using Pipeline.Shared.Tokens;
+using static TorchSharp.torch;
+
+namespace Pipeline.Shared;
+
+/// <summary>A pipeline's model, tokenizer, text and hooks, opened and checked against each other before any stage runs.</summary>
+public sealed class RunInputs
+{
+    private RunInputs(PipelineConfig config, string where, string folder, Device device)
+    {
+        (Config, Folder, Device) = (config, folder, device);
+        Model = ModelFolder.Open(config.Model);
+        Tokenizer = Tokenizers.Load(config.Model);
+        Text = TextSources.Open(config.Text, $"{where}: text");
+        Hooks =
+        [
+            .. config.Harvest.Hooks.Select(
+                (hook, i) => HookPoint.Parse(hook, Model.Config.Layers, $"{where}: harvest.hooks[{i}]")
+            ),
+        ];
+        Packer = new TokenPacker(
+            Tokenizer,
+            config.Harvest.Context,
+            config.Harvest.Bos,
+            config.Harvest.Separator,
+            $"{where}: harvest"
+        );
+        var faults = Check(where).ToList();
+        if (faults.Count > 0)
+        {
+            throw new ConfigurationException(string.Join("\n", faults));
+        }
+        ModelInput = new ManifestInput("model", config.Model, Model.Hash());
+        TokenizerInput = new ManifestInput("tokenizer", config.Model, Tokenizer.Hash);
+        TextInput = new ManifestInput("text", config.Text, Inputs.HashOf(Text.Files));
+    }
+
+    public PipelineConfig Config { get; }
+
+    /// <summary>The run's folder.</summary>
+    public string Folder { get; }
+    public Device Device { get; }
+    public ModelFolder Model { get; }
+    public ITokenizer Tokenizer { get; }
+    public ITextSource Text { get; }
+    public TokenPacker Packer { get; }
+
+    /// <summary>Resolved against the model's depth, in the order of the file.</summary>
+    public IReadOnlyList<HookPoint> Hooks { get; }
+    public ManifestInput ModelInput { get; }
+    public ManifestInput TokenizerInput { get; }
+    public ManifestInput TextInput { get; }
+
+    /// <param name="config">The pipeline.</param>
+    /// <param name="where">Its file, for messages.</param>
+    /// <param name="folder">The run's folder.</param>
+    /// <param name="device">Where tensors live.</param>
+    /// <exception cref="ConfigurationException">Settings that do not fit the model, the tokenizer or the text.</exception>
+    public static RunInputs Open(PipelineConfig config, string where, string folder, Device device) =>
+        new(config, where, folder, device);
+
+    public string HarvestFolder => Path.Combine(Folder, "harvest");
+
+    public string HookFolder(HookPoint hook) => Path.Combine(HarvestFolder, hook.ToString());
+
+    public string SaeFolder(HookPoint hook, SaeConfig sae) =>
+        Path.Combine(Folder, "train", hook.ToString(), sae.Identifier(Model.Config.Width));
+
+    public string EvaluationFolder(HookPoint hook, SaeConfig sae) =>
+        Path.Combine(Folder, "evaluate", hook.ToString(), sae.Identifier(Model.Config.Width));
+
+    /// <summary>Documents with their index in the source: held-out ones, or all others.</summary>
+    public IEnumerable<(int Index, Document Document)> Documents(bool heldOut) =>
+        Text.Read()
+            .Select((document, index) => (index, document))
+            .Where(entry => DocumentSplit.IsHeldOut(entry.document, Config.Harvest.HeldOut) == heldOut);
+
+    /// <summary>Contexts of at most <paramref name="tokens"/> tokens in all (at least one), grouped for forward passes.</summary>
+    public IEnumerable<PackedContext[]> Batches(bool heldOut, long tokens, int batch)
+    {
+        long packed = 0;
+        return Packer
+            .Pack(Documents(heldOut))
+            .TakeWhile(context =>
+            {
+                bool first = packed == 0;
+                packed += context.Tokens.Length;
+                return first || packed <= tokens;
+            })
+            .Chunk(batch);
+    }
+
+    /// <summary>What ran where; stands outside every fingerprint.</summary>
+    public JsonObject Provenance(TimeSpan wall) =>
+        new()
+        {
+            ["device"] = Device.ToString(),
+            ["threads"] = get_num_threads(),
+            ["versions"] = new JsonObject
+            {
+                ["pipeline"] = typeof(RunInputs).Assembly.GetName().Version?.ToString(3),
+                ["torchsharp"] = typeof(TorchSharp.torch).Assembly.GetName().Version?.ToString(3),
+                ["dotnet"] = Environment.Version.ToString(),
+            },
+            ["machine"] = new JsonObject
+            {
+                ["os"] = RuntimeInformation.OSDescription,
+                ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString(),
+                ["processors"] = Environment.ProcessorCount,
+            },
+            ["wall_seconds"] = Math.Round(wall.TotalSeconds, 3),
+            ["finished"] = TimeProvider.System.GetUtcNow().ToString("u", CultureInfo.InvariantCulture),
+        };
+
+    private IEnumerable<Fault> Check(string where)
+    {
+        if (Config.Harvest.Context > Model.Config.Context)
+        {
+            yield return new Fault(
+                $"{where}: harvest.context",
+                $"{Config.Harvest.Context}",
+                $"at most {Model.Config.Context}, the positions of {Config.Model}",
+                "Choose a shorter context"
+            );
+        }
+        if (Tokenizer.VocabularySize > Model.Config.Vocabulary)
+        {
+            yield return new Fault(
+                $"{Config.Model}: tokenizer",
+                $"ids up to {Tokenizer.VocabularySize - 1}",
+                $"ids below {Model.Config.Vocabulary}, the model's vocab_size",
+                "Take model and tokenizer of the same release"
+            );
+        }
+        if (Hooks.Distinct().Count() < Hooks.Count)
+        {
+            yield return new Fault(
+                $"{where}: harvest.hooks",
+                string.Join(", ", Hooks),
+                "different hooks (these are the resolved names)",
+                "Remove the one that is there twice"
+            );
+        }
+        int width = Model.Config.Width;
+        foreach (var (index, sae) in Config.Train.Saes.Index())
+        {
+            foreach (var fault in sae.ValidateAt(width, $"{where}: train.saes[{index}]"))
+            {
+                yield return fault;
+            }
+        }
+        foreach (var group in Config.Train.Saes.GroupBy(sae => sae.Identifier(width)).Where(group => group.Count() > 1))
+        {
+            yield return new Fault(
+                $"{where}: train.saes",
+                $"{group.Count()} SAEs called {group.Key}",
+                "SAEs that differ in architecture, latents, k, learning rate or seed",
+                "Remove one, or give it another seed"
+            );
+        }
+    }
+}

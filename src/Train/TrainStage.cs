@@ -1,0 +1,266 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json.Nodes;
+using Pipeline.Shared;
+using Pipeline.Shared.Activations;
+using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Tensors;
+using Pipeline.Shared.Tokens;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Train;
+
+/// <summary>
+/// <code>
+/// shards of one hook ──seeded order──> batches ──> TopK step ──> SAE (SAELens folder)
+///                                                      └── metrics.jsonl, checkpoints/checkpoint.safetensors
+/// </code>
+/// One SAE at one hook. A checkpoint holds weights, moments, counters and the step; the step gives the data cursor and the
+/// learning rate. Killed at any moment, the stage goes on from its last checkpoint to the same bytes.
+/// </summary>
+public sealed class TrainStage
+{
+    /// <summary>Activations whose geometric median b_dec starts at.</summary>
+    private const int InitializationRows = 8192;
+
+    /// <summary>Tokens, at the end of training, over which firing frequencies are taken.</summary>
+    private const long FrequencyTokens = 500_000;
+    private const int MetricsEvery = 10;
+
+    private readonly RunInputs run;
+    private readonly HookPoint hook;
+    private readonly SaeConfig sae;
+    private readonly IProgressSink progress;
+    private readonly string folder;
+    private readonly TopKRecipe recipe;
+    private readonly long steps;
+    private readonly ulong seed;
+    private readonly List<string> metrics = [];
+
+    private TrainStage(RunInputs run, HookPoint hook, SaeConfig sae, IProgressSink progress)
+    {
+        (this.run, this.hook, this.sae, this.progress) = (run, hook, sae, progress);
+        folder = run.SaeFolder(hook, sae);
+        int width = run.Model.Config.Width;
+        seed = sae.Seed ?? run.Config.Seed;
+        steps = Math.Max(1, run.Config.Train.Tokens / run.Config.Train.Batch);
+        recipe = new TopKRecipe
+        {
+            Features = sae.FeaturesAt(width),
+            K = sae.K,
+            AuxK = sae.AuxK ?? Math.Max(1, width / 2),
+            AuxCoefficient = sae.AuxCoefficient,
+            DeadAfter = sae.DeadAfter,
+            GradientClip = sae.GradientClip,
+            Seed = RandomStreams.Derive(seed, "train", $"decoder {hook}"),
+        };
+    }
+
+    private string CheckpointPath => Path.Combine(folder, "checkpoints", "checkpoint.safetensors");
+
+    private string MetricsPath => Path.Combine(folder, "metrics.jsonl");
+
+    private string Task => $"train {hook} {Path.GetFileName(folder)}";
+
+    /// <summary>The stage's folder, compared with what it would be made from now.</summary>
+    public static StageFolder Folder(RunInputs run, HookPoint hook, SaeConfig sae, string harvestFingerprint)
+    {
+        var train = run.Config.Train;
+        var config = ConfigurationJson.Of(sae);
+        config["hook"] = hook.ToString();
+        config["seed"] = sae.Seed ?? run.Config.Seed;
+        config["tokens"] = train.Tokens.Value;
+        config["batch"] = train.Batch;
+        config["shuffleBlock"] = train.ShuffleBlock;
+        config["shuffleWindow"] = train.ShuffleWindow;
+        return new StageFolder(
+            run.SaeFolder(hook, sae),
+            "train",
+            config,
+            [new ManifestInput("harvest", "harvest", harvestFingerprint)]
+        );
+    }
+
+    /// <exception cref="RunInterruptedException">Cancelled; a checkpoint was written first.</exception>
+    public static void Run(
+        RunInputs run,
+        HookPoint hook,
+        SaeConfig sae,
+        StageFolder folder,
+        IReadOnlyList<string> shards,
+        IProgressSink progress,
+        CancellationToken cancel
+    ) => new TrainStage(run, hook, sae, progress).Run(folder, shards, cancel);
+
+    private void Run(StageFolder stage, IReadOnlyList<string> shards, CancellationToken cancel)
+    {
+        var clock = Stopwatch.StartNew();
+        stage.Begin();
+        using var trainer = NewTrainer(shards);
+        RestoreCheckpoint(trainer);
+        using (var data = OpenData(shards, trainer.Step * run.Config.Train.Batch))
+        {
+            TrainSteps(trainer, data, cancel);
+        }
+        Seal(stage, trainer, clock.Elapsed);
+    }
+
+    private ActivationDataset OpenData(IReadOnlyList<string> shards, long rowsDrawn) =>
+        new(
+            shards,
+            RandomStreams.Derive(seed, "train", $"order {hook}"),
+            run.Config.Train.ShuffleBlock,
+            run.Config.Train.ShuffleWindow,
+            rowsDrawn
+        );
+
+    private TopKTrainer NewTrainer(IReadOnlyList<string> shards)
+    {
+        using var scope = NewDisposeScope();
+        using var data = OpenData(shards, 0);
+        int rows = (int)Math.Min(InitializationRows, data.Rows);
+        return new TopKTrainer(recipe, TopKTrainer.Initialize(recipe, NextBatch(data, rows)));
+    }
+
+    private Tensor NextBatch(ActivationDataset data, int rows)
+    {
+        var values = new float[rows * data.Width];
+        data.NextBatch(values);
+        return tensor(values, rows, data.Width, device: run.Device);
+    }
+
+    private void TrainSteps(TopKTrainer trainer, ActivationDataset data, CancellationToken cancel)
+    {
+        int batch = run.Config.Train.Batch;
+        long checkpointEvery = Math.Max(1, (run.Config.Train.CheckpointEvery + batch - 1) / batch);
+        long frequencyFrom = Math.Max(0, steps - Math.Max(1, FrequencyTokens / batch));
+        while (trainer.Step < steps)
+        {
+            using var scope = NewDisposeScope();
+            if (trainer.Step == frequencyFrom)
+            {
+                trainer.ResetFireCounts();
+            }
+            double rate = LearningRate(trainer.Step);
+            var step = trainer.TrainOneStep(NextBatch(data, batch), rate);
+            Record(trainer, step, rate, batch);
+            bool interrupted = cancel.IsCancellationRequested && trainer.Step < steps;
+            if (interrupted || (trainer.Step % checkpointEvery == 0 && trainer.Step < steps))
+            {
+                SaveCheckpoint(trainer);
+            }
+            if (interrupted)
+            {
+                throw new RunInterruptedException(
+                    $"{Task}: interrupted after step {trainer.Step} of {steps}. Run the command again to go on."
+                );
+            }
+        }
+    }
+
+    private double LearningRate(long step) =>
+        sae.LearningRateAt(run.Model.Config.Width)
+        * LearningRateSchedule.WarmupThenDecay(
+            step,
+            steps,
+            (long)(sae.Warmup * steps),
+            (long)(sae.Decay * steps)
+        );
+
+    private void Record(TopKTrainer trainer, StepMetrics step, double rate, int batch)
+    {
+        if (!double.IsFinite(step.Loss))
+        {
+            throw new StageFailedException(
+                new Fault(
+                    $"{Task}: step {trainer.Step}",
+                    $"a loss of {step.Loss}",
+                    "a finite loss",
+                    "Lower the SAE's learningRate; the last checkpoint is kept"
+                ).ToString()
+            );
+        }
+        if (trainer.Step % MetricsEvery != 0 && trainer.Step != steps)
+        {
+            return;
+        }
+        metrics.Add(
+            new JsonObject
+            {
+                ["step"] = trainer.Step,
+                ["tokens"] = trainer.Step * batch,
+                ["loss"] = step.Loss,
+                ["mse"] = step.Mse,
+                ["aux_loss"] = step.AuxLoss,
+                ["fvu"] = step.Fvu,
+                ["l0"] = step.L0,
+                ["dead_fraction"] = step.Dead / (double)recipe.Features,
+                ["gradient_norm"] = step.GradientNorm,
+                ["learning_rate"] = rate,
+            }.ToJsonString()
+        );
+        progress.Update(
+            Task,
+            trainer.Step * (double)batch,
+            steps * (double)batch,
+            "tokens",
+            string.Create(CultureInfo.InvariantCulture, $"fvu {step.Fvu:F4}")
+        );
+    }
+
+    /// <summary>Metrics first: a checkpoint is never ahead of the lines that belong to it.</summary>
+    private void SaveCheckpoint(TopKTrainer trainer)
+    {
+        WriteMetrics();
+        var metadata = new Dictionary<string, string>
+        {
+            ["step"] = trainer.Step.ToString(CultureInfo.InvariantCulture),
+        };
+        AtomicFile.Write(CheckpointPath, stream => SafetensorsWriter.Write(stream, trainer.State(), metadata));
+    }
+
+    private FileDigest WriteMetrics() =>
+        AtomicFile.WriteText(MetricsPath, string.Concat(metrics.Select(line => line + "\n")));
+
+    private void RestoreCheckpoint(TopKTrainer trainer)
+    {
+        if (!File.Exists(CheckpointPath))
+        {
+            return;
+        }
+        using var file = SafetensorsFile.Open(CheckpointPath);
+        long step = long.Parse(file.Metadata["step"], CultureInfo.InvariantCulture);
+        trainer.Restore(file.Load, step);
+        metrics.AddRange(
+            File.ReadLines(MetricsPath).Where(line => JsonNode.Parse(line)!["step"]!.GetValue<long>() <= step)
+        );
+    }
+
+    private void Seal(StageFolder stage, TopKTrainer trainer, TimeSpan wall)
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        var origin = new SaeOrigin(
+            run.Config.Model,
+            hook.ToString(),
+            run.Config.Harvest.Context,
+            run.Config.Text,
+            run.Config.Harvest.Bos != BosPolicy.None
+        );
+        var outputs = new List<ManifestOutput>(
+            SaeLensFormat.Save(folder, trainer.Sae, trainer.FiringFrequencyF(), origin)
+        );
+        var digest = WriteMetrics();
+        outputs.Add(new ManifestOutput("metrics.jsonl", digest.Bytes, digest.Sha256));
+        var results = new JsonObject { ["steps"] = steps, ["last"] = JsonNode.Parse(metrics[^1]) };
+        stage.Complete(outputs, results, run.Provenance(wall));
+        if (Directory.Exists(Path.GetDirectoryName(CheckpointPath)))
+        {
+            Directory.Delete(Path.GetDirectoryName(CheckpointPath)!, recursive: true);
+        }
+    }
+}
