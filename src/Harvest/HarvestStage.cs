@@ -31,13 +31,13 @@ public sealed class HarvestStage
     {
         (this.run, config, this.progress) = (run, run.Config.Harvest, progress);
         long tokensPerBatch = (long)config.Batch * config.Context;
-        batchesPerShard = (int)Math.Max(1, (config.ShardTokens + tokensPerBatch - 1) / tokensPerBatch);
+        batchesPerShard = (int)Math.Max(1, (config.ShardTokens.Value + tokensPerBatch - 1) / tokensPerBatch);
     }
 
     /// <summary>The stage's folder, compared with what it would be made from now.</summary>
     public static StageFolder Folder(RunInputs run)
     {
-        var config = ConfigurationJson.Of(run.Config.Harvest);
+        var config = ConfigurationJson.ToJson(run.Config.Harvest);
         config["hooks"] = new JsonArray([.. run.Hooks.Select(hook => (JsonNode)hook.ToString())]);
         config["seed"] = run.Config.Seed;
         return new StageFolder(
@@ -70,7 +70,7 @@ public sealed class HarvestStage
         var outputs = new List<ManifestOutput>();
         long tokens = 0;
         int shard = 0;
-        foreach (var batches in run.Batches(heldOut: false, config.Tokens, config.Batch).Chunk(batchesPerShard))
+        foreach (var batches in run.Batches(heldOut: false, config.Tokens.Value, config.Batch).Chunk(batchesPerShard))
         {
             long firstToken = tokens;
             tokens += batches.Sum(batch => batch.Sum(context => (long)context.Tokens.Length));
@@ -80,7 +80,7 @@ public sealed class HarvestStage
                 WriteShard(model, batches, shard, firstToken, cancel);
             }
             outputs.AddRange(run.Hooks.Select(hook => Describe(hook, shard, tokens - firstToken)));
-            progress.Update("harvest", Math.Min(tokens, config.Tokens), config.Tokens, "tokens");
+            progress.Update("harvest", Math.Min(tokens, config.Tokens.Value), config.Tokens.Value, "tokens");
             shard++;
         }
         RequireTokens(tokens);
@@ -180,7 +180,7 @@ public sealed class HarvestStage
             digest.Bytes,
             digest.Sha256,
             rows,
-            config.Dtype == ActivationDtype.Float16 ? "float16" : "float32",
+            Spelling.Of(config.Dtype),
             new Dictionary<string, long> { ["row"] = rows, ["d_model"] = run.Model.Config.Width }
         );
     }

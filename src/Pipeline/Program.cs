@@ -1,24 +1,23 @@
-using Pipeline.Shared;
-using Pipeline.Shared.Configuration;
-using Pipeline.Train.Pretraining;
+using System.CommandLine;
+using Pipeline.Commands;
 
-PretrainStage.Run(
-    YamlConfiguration.Load<PretrainConfig>(args[1], args[2..].Where(a => a != "--set").ToArray()),
-    new Lines(),
-    default
-);
+var root = new RootCommand("Harvests activations of language models, trains sparse autoencoders on them, and measures them.");
+root.Subcommands.Add(RunCommand.Create());
+root.Subcommands.Add(ExplainCommand.Create());
+root.Subcommands.Add(StatusCommand.Create());
+root.Subcommands.Add(VerifyCommand.Create());
+root.Subcommands.Add(ScoreCommand.Create());
+root.Subcommands.Add(PretrainCommand.Create());
+root.Subcommands.Add(ReportCommand.Create());
 
-internal sealed class Lines : IProgressSink
+var parsed = root.Parse(args);
+if (parsed.Errors.Count > 0)
 {
-    private long last;
-
-    public void Update(string task, double done, double total, string unit, string detail)
+    foreach (var error in parsed.Errors)
     {
-        if (Environment.TickCount64 - last < 2000)
-            return;
-        last = Environment.TickCount64;
-        Console.WriteLine($"{TimeProvider.System.GetUtcNow():HH:mm:ss} {task} {done:N0}/{total:N0} {unit} {detail}");
+        Console.Error.WriteLine(error.Message);
     }
-
-    public void Say(string line) => Console.WriteLine(line);
+    Console.Error.WriteLine("See sae --help, or sae VERB --help.");
+    return 2;
 }
+return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });

@@ -25,10 +25,11 @@ public sealed class RunInputs
                 (hook, i) => HookPoint.Parse(hook, Model.Config.Layers, $"{where}: harvest.hooks[{i}]")
             ),
         ];
+        Bos = config.Harvest.Bos ?? (Tokenizer.BosId is null ? BosPolicy.None : BosPolicy.EachDocument);
         Packer = new TokenPacker(
             Tokenizer,
             config.Harvest.Context,
-            config.Harvest.Bos,
+            Bos,
             config.Harvest.Separator,
             $"{where}: harvest"
         );
@@ -51,6 +52,9 @@ public sealed class RunInputs
     public ITokenizer Tokenizer { get; }
     public ITextSource Text { get; }
     public TokenPacker Packer { get; }
+
+    /// <summary>As set, or before each document where the tokenizer has a BOS.</summary>
+    public BosPolicy Bos { get; }
 
     /// <summary>Resolved against the model's depth, in the order of the file.</summary>
     public IReadOnlyList<HookPoint> Hooks { get; }
@@ -149,21 +153,9 @@ public sealed class RunInputs
             );
         }
         int width = Model.Config.Width;
-        foreach (var (index, sae) in Config.Train.Saes.Index())
+        foreach (var fault in Config.Train.Validate(width, "train"))
         {
-            foreach (var fault in sae.ValidateAt(width, $"{where}: train.saes[{index}]"))
-            {
-                yield return fault;
-            }
-        }
-        foreach (var group in Config.Train.Saes.GroupBy(sae => sae.Identifier(width)).Where(group => group.Count() > 1))
-        {
-            yield return new Fault(
-                $"{where}: train.saes",
-                $"{group.Count()} SAEs called {group.Key}",
-                "SAEs that differ in architecture, latents, k, learning rate or seed",
-                "Remove one, or give it another seed"
-            );
+            yield return fault with { Where = $"{where}: {fault.Where}" };
         }
     }
 }

@@ -44,13 +44,15 @@ internal sealed class Adam
     public IEnumerable<(string Name, Tensor Value)> State() =>
         entries.SelectMany(e => new[] { ($"{e.Name}.exp_avg", e.Mean), ($"{e.Name}.exp_avg_sq", e.Square) });
 
-    /// <summary>Scales gradients to a joint norm of at most <paramref name="maximum"/>; returns the norm before that.</summary>
+    /// <summary>
+    /// Scales gradients to a joint norm of at most <paramref name="maximum"/> (0 leaves them); returns the norm before that.
+    /// </summary>
     public double ClipGradients(double maximum)
     {
         using var scope = NewDisposeScope();
         double squared = entries.Sum(e => e.Parameter.grad!.square().sum().to(float64).item<double>());
         double norm = Math.Sqrt(squared);
-        if (norm > maximum)
+        if (maximum > 0 && norm > maximum)
         {
             foreach (var entry in entries)
             {

@@ -48,7 +48,11 @@ internal static class TopKLoss
         var reconstructionBD = denseBF.matmul(sae.W_dec) + sae.b_dec;
         var errorBD = xBD - reconstructionBD;
         var reconstruction = errorBD.square().sum(-1).mean();
-        var aux = AuxK(sae, preActsBF, errorBD.detach(), auxK, deadF(denseBF.detach().sum(dim: 0) > 0));
+        var deadNowF = deadF(denseBF.detach().sum(dim: 0) > 0);
+        var aux =
+            coefficient > 0
+                ? AuxK(sae, preActsBF, errorBD.detach(), auxK, deadNowF)
+                : zeros([], xBD.dtype, xBD.device);
         return new TopKLosses(
             reconstruction + (coefficient * aux),
             reconstruction,

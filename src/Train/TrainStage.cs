@@ -47,14 +47,14 @@ public sealed class TrainStage
         folder = run.SaeFolder(hook, sae);
         int width = run.Model.Config.Width;
         seed = sae.Seed ?? run.Config.Seed;
-        steps = Math.Max(1, run.Config.Train.Tokens / run.Config.Train.Batch);
+        steps = Math.Max(1, run.Config.Train.Tokens.Value / run.Config.Train.Batch);
         recipe = new TopKRecipe
         {
-            Features = sae.FeaturesAt(width),
+            Features = sae.FeaturesFor(width),
             K = sae.K,
-            AuxK = sae.AuxK ?? Math.Max(1, width / 2),
+            AuxK = sae.AuxKFor(width),
             AuxCoefficient = sae.AuxCoefficient,
-            DeadAfter = sae.DeadAfter,
+            DeadAfter = sae.DeadAfter.Value,
             GradientClip = sae.GradientClip,
             Seed = RandomStreams.Derive(seed, "train", $"decoder {hook}"),
         };
@@ -70,7 +70,7 @@ public sealed class TrainStage
     public static StageFolder Folder(RunInputs run, HookPoint hook, SaeConfig sae, string harvestFingerprint)
     {
         var train = run.Config.Train;
-        var config = ConfigurationJson.Of(sae);
+        var config = ConfigurationJson.ToJson(sae);
         config["hook"] = hook.ToString();
         config["seed"] = sae.Seed ?? run.Config.Seed;
         config["tokens"] = train.Tokens.Value;
@@ -136,7 +136,7 @@ public sealed class TrainStage
     private void TrainSteps(TopKTrainer trainer, ActivationDataset data, CancellationToken cancel)
     {
         int batch = run.Config.Train.Batch;
-        long checkpointEvery = Math.Max(1, (run.Config.Train.CheckpointEvery + batch - 1) / batch);
+        long checkpointEvery = Math.Max(1, (run.Config.Train.CheckpointEvery.Value + batch - 1) / batch);
         long frequencyFrom = Math.Max(0, steps - Math.Max(1, FrequencyTokens / batch));
         while (trainer.Step < steps)
         {
@@ -163,7 +163,7 @@ public sealed class TrainStage
     }
 
     private double LearningRate(long step) =>
-        sae.LearningRateAt(run.Model.Config.Width)
+        sae.LearningRateFor(run.Model.Config.Width)
         * LearningRateSchedule.WarmupThenDecay(
             step,
             steps,
@@ -249,7 +249,7 @@ public sealed class TrainStage
             hook.ToString(),
             run.Config.Harvest.Context,
             run.Config.Text,
-            run.Config.Harvest.Bos != BosPolicy.None
+            run.Bos != BosPolicy.None
         );
         var outputs = new List<ManifestOutput>(
             SaeLensFormat.Save(folder, trainer.Sae, trainer.FiringFrequencyF(), origin)

@@ -26,7 +26,8 @@ public enum StageState
 /// </summary>
 public sealed class StageFolder
 {
-    private const string WorkName = ".work.json";
+    /// <summary>The note that unfinished work leaves.</summary>
+    public const string WorkName = ".work.json";
 
     private readonly string stage;
     private readonly JsonObject config;

@@ -1,40 +1,37 @@
 using System.Collections;
-using System.Reflection;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace Pipeline.Shared.Configuration;
 
-/// <summary>A configuration record as JSON, spelled as in a YAML file: what manifests and fingerprints hold.</summary>
+/// <summary>Writes resolved configuration for manifests and fingerprints: keys in camelCase in the order the record
+/// declares them, enums as YAML spells them, token counts as plain numbers, what is not set as null.</summary>
 public static class ConfigurationJson
 {
-    public static JsonObject Of(object record) =>
-        new(
-            record
-                .GetType()
-                .GetProperties(BindingFlags.Public | BindingFlags.Instance)
-                .Where(property => property.SetMethod is not null)
-                .Select(property =>
-                    KeyValuePair.Create(
-                        JsonNamingPolicy.CamelCase.ConvertName(property.Name),
-                        Value(property.GetValue(record))
-                    )
-                )
-        );
+    /// <exception cref="ArgumentException">A number is not finite: JSON has no word for it.</exception>
+    public static JsonObject ToJson(object record)
+    {
+        var json = new JsonObject();
+        foreach (ConfigProperty property in ConfigProperty.Of(record.GetType()))
+        {
+            json[property.Key] = ToNode(property.Get(record), property.Key);
+        }
+        return json;
+    }
 
-    private static JsonNode? Value(object? value) =>
+    private static JsonNode? ToNode(object? value, string key) =>
         value switch
         {
             null => null,
-            string text => text,
-            bool flag => flag,
-            int number => number,
-            long number => number,
-            ulong number => number,
-            double number => number,
-            TokenCount count => count.Value,
-            Enum member => YamlBinder.SpellingOf(member),
-            IEnumerable list => new JsonArray([.. list.Cast<object?>().Select(Value)]),
-            _ => Of(value),
+            string text => JsonValue.Create(text),
+            bool flag => JsonValue.Create(flag),
+            int number => JsonValue.Create(number),
+            long number => JsonValue.Create(number),
+            ulong number => JsonValue.Create(number),
+            double number when double.IsFinite(number) => JsonValue.Create(number),
+            double number => throw new ArgumentException($"{key} is {number}, which JSON cannot hold.", nameof(value)),
+            TokenCount count => JsonValue.Create(count.Value),
+            Enum member => JsonValue.Create(Spelling.Of(member)),
+            IEnumerable items => new JsonArray([.. items.Cast<object?>().Select(item => ToNode(item, key))]),
+            _ => ToJson(value),
         };
 }

@@ -1,8 +1,10 @@
 namespace Pipeline.Shared.Configuration;
 
-/// <summary>A record with rules that join several of its properties.</summary>
+/// <summary>A configuration record that checks what single values cannot tell, such as how two fields fit.</summary>
 public interface IValidated
 {
-    /// <param name="where">File and path of this record, the beginning of every fault's place.</param>
-    IEnumerable<Fault> Validate(string where);
+    /// <summary>Every fault among the record's fields; none when it is sound.</summary>
+    /// <param name="path">The record's own dotted path (<c>train.saes[0]</c>), empty for the root. Join keys to it with
+    /// <see cref="ConfigPath.Join"/>: the reader adds file and line to each fault's <see cref="Fault.Where"/>.</param>
+    IEnumerable<Fault> Validate(string path);
 }

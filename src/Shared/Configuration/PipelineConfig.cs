@@ -1,53 +1,37 @@
-using System.Text.RegularExpressions;
-
 namespace Pipeline.Shared.Configuration;
 
-/// <summary>A pipeline file: what <c>sae run</c> makes of which text and model.</summary>
-public sealed partial record PipelineConfig : IValidated
+/// <summary>A pipeline file: one model and one text, harvested, trained on, evaluated and reported.</summary>
+public sealed record PipelineConfig
 {
-    /// <summary>Names the run's folder, runs/NAME.</summary>
+    /// <summary>Names the run and, unless <c>--out</c> is given, its folder <c>runs/NAME</c>.</summary>
+    [FolderName]
     public required string Name { get; init; }
 
-    /// <summary>Every random stream of the run derives from it.</summary>
+    /// <summary>The seed every stage derives its random streams from. Default 42.</summary>
     public ulong Seed { get; init; } = 42;
 
-    /// <summary>A language model's folder in Hugging Face layout.</summary>
-    [Remedy("Give it in the file or with --set model=FOLDER")]
+    /// <summary>A folder in Hugging Face layout, or <c>hf://ORG/NAME[@REVISION]</c>.</summary>
     public required string Model { get; init; }
 
-    /// <summary>A text source: *.jsonl, WikiExtractor files, *.txt, or a folder of one of these.</summary>
+    /// <summary>The text source: a file, a folder or <c>hf://datasets/...</c>. Required, here or by
+    /// <c>--set</c>.</summary>
     [Remedy("Give it in the file or with --set text=PATH")]
     public required string Text { get; init; }
 
+    /// <summary>Which activations are collected and how they are stored.</summary>
     public required HarvestConfig Harvest { get; init; }
 
+    /// <summary>Which autoencoders are trained, and on how many tokens.</summary>
     public required TrainConfig Train { get; init; }
 
+    /// <summary>How many held-out tokens the metrics are taken over. Default: <see cref="EvaluateConfig"/>'s
+    /// defaults.</summary>
     public EvaluateConfig Evaluate { get; init; } = new();
 
+    /// <summary>What the report shows. Default: <see cref="ReportConfig"/>'s defaults.</summary>
     public ReportConfig Report { get; init; } = new();
 
-    public IEnumerable<Fault> Validate(string where)
-    {
-        if (!SafeName().IsMatch(Name))
-        {
-            yield return new Fault(
-                $"{where}: name",
-                $"'{Name}'",
-                "letters, digits, '.', '_' and '-', beginning with a letter or digit",
-                "Choose such a name"
-            );
-        }
-        if (Harvest.Hooks.Count == 0)
-        {
-            yield return new Fault($"{where}: harvest.hooks", "an empty list", "at least one hook", "Add a hook");
-        }
-        if (Train.Saes.Count == 0)
-        {
-            yield return new Fault($"{where}: train.saes", "an empty list", "at least one SAE", "Add an SAE");
-        }
-    }
-
-    [GeneratedRegex("^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    private static partial Regex SafeName();
+    /// <summary>CPU threads. Default: null, as many as the machine has cores.</summary>
+    [AtLeast(1)]
+    public int? Threads { get; init; }
 }

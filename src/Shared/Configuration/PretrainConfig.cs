@@ -1,137 +1,80 @@
-using System.Globalization;
-
 namespace Pipeline.Shared.Configuration;
 
-/// <summary>A file for <c>sae pretrain</c>: a small language model and its tokenizer, trained from text.</summary>
-public sealed record PretrainConfig : IValidated
+/// <summary>A file for <c>sae pretrain</c>: a small language model and its tokenizer from text.</summary>
+public sealed record PretrainConfig
 {
+    /// <summary>Names the model in its own files and in messages.</summary>
+    [FolderName]
     public required string Name { get; init; }
 
-    /// <summary>Of the initial weights and the order of contexts.</summary>
+    /// <summary>The seed of initial weights and data order. Default 42.</summary>
     public ulong Seed { get; init; } = 42;
 
-    /// <summary>A text source, as in a pipeline file.</summary>
+    /// <summary>The text source, as in a pipeline file. Required, here or by <c>--set</c>.</summary>
     [Remedy("Give it in the file or with --set text=PATH")]
     public required string Text { get; init; }
 
-    /// <summary>The folder the model is written to, in Hugging Face layout; its subfolder training/ holds the checkpoint.</summary>
+    /// <summary>The folder that is to hold the model, in Hugging Face layout. Required, here or by
+    /// <c>--set</c>.</summary>
+    [Remedy("Give it in the file or with --set out=FOLDER")]
     public required string Out { get; init; }
+
+    /// <summary>The tokenizer. Default: <see cref="TokenizerTrainingConfig"/>'s defaults.</summary>
     public TokenizerTrainingConfig Tokenizer { get; init; } = new();
+
+    /// <summary>The model's shape. Default: <see cref="LanguageModelConfig"/>'s defaults.</summary>
     public LanguageModelConfig Model { get; init; } = new();
 
-    /// <summary>Tokens to train on, repeating the text as needed.</summary>
+    /// <summary>Tokens trained on, in as many passes over the text as that takes.</summary>
+    [AtLeast(1)]
     public required TokenCount Tokens { get; init; }
 
-    /// <summary>Contexts a step.</summary>
+    /// <summary>Contexts per step. Default 32.</summary>
     [AtLeast(1)]
     public int Batch { get; init; } = 32;
 
-    /// <summary>Of AdamW, after warm-up.</summary>
-    [AtLeast(0)]
+    /// <summary>The peak learning rate of AdamW. Default 1e-3.</summary>
+    [Above(0)]
     public double LearningRate { get; init; } = 1e-3;
 
-    /// <summary>The cosine ends at this fraction of the learning rate.</summary>
+    /// <summary>The learning rate at the end, as a fraction of the peak; the way down is a cosine. Default
+    /// 0.1.</summary>
     [Between(0, 1)]
-    public double MinimumLearningRateFraction { get; init; } = 0.1;
+    public double MinLearningRateFraction { get; init; } = 0.1;
 
-    /// <summary>Fraction of the steps with a linearly rising learning rate.</summary>
+    /// <summary>The fraction of steps over which the learning rate rises from 0. Default 0.02.</summary>
     [Between(0, 1)]
-    public double Warmup { get; init; } = 0.02;
+    public double WarmupFraction { get; init; } = 0.02;
 
-    /// <summary>Of matrices, per step times the learning rate.</summary>
+    /// <summary>AdamW's decoupled weight decay. Default 0.1; 0 switches it off.</summary>
     [AtLeast(0)]
     public double WeightDecay { get; init; } = 0.1;
 
-    [Between(0, 1)]
+    /// <summary>Adam's decay of the first moment. Default 0.9.</summary>
+    [Between(0, 1, BelowMaximum = true)]
     public double Beta1 { get; init; } = 0.9;
 
-    [Between(0, 1)]
+    /// <summary>Adam's decay of the second moment. Default 0.95.</summary>
+    [Between(0, 1, BelowMaximum = true)]
     public double Beta2 { get; init; } = 0.95;
 
-    /// <summary>Largest joint gradient norm.</summary>
+    /// <summary>The largest norm of the gradient. Default 1; 0 switches clipping off.</summary>
     [AtLeast(0)]
-    public double GradientClip { get; init; } = 1;
+    public double GradientClip { get; init; } = 1.0;
 
-    /// <summary>Steps between checkpoints.</summary>
+    /// <summary>Steps between checkpoints. Default 200.</summary>
     [AtLeast(1)]
     public int CheckpointEvery { get; init; } = 200;
 
-    /// <summary>Fraction of documents, by content, kept for the held-out cross-entropy.</summary>
-    [Between(0, 0.5)]
+    /// <summary>The fraction of documents kept out of training to score the model on. Default 0.005; 0 keeps
+    /// none.</summary>
+    [Between(0, 1, BelowMaximum = true)]
     public double HeldOut { get; init; } = 0.005;
 
-    /// <summary>CPU threads; null leaves the choice to libtorch. Weights depend on it in their last bits.</summary>
+    /// <summary>How the finished weights are saved. Default float16.</summary>
+    public WeightDtype Dtype { get; init; } = WeightDtype.Float16;
+
+    /// <summary>CPU threads. Default: null, as many as the machine has cores.</summary>
     [AtLeast(1)]
     public int? Threads { get; init; }
-
-    public IEnumerable<Fault> Validate(string where)
-    {
-        if (Model.Width % Model.Heads != 0)
-        {
-            yield return new Fault(
-                $"{where}: model.heads",
-                Model.Heads.ToString(CultureInfo.InvariantCulture),
-                $"a divisor of model.width = {Model.Width}",
-                "Change one of the two"
-            );
-        }
-        else if (Model.Width / Model.Heads % 2 != 0)
-        {
-            yield return new Fault(
-                $"{where}: model.heads",
-                $"heads of width {Model.Width / Model.Heads}",
-                "heads of even width (rotary positions turn pairs)",
-                "Change model.heads or model.width"
-            );
-        }
-        if (Model.Heads % (Model.KeyValueHeads ?? Model.Heads) != 0)
-        {
-            yield return new Fault(
-                $"{where}: model.keyValueHeads",
-                $"{Model.KeyValueHeads}",
-                $"a divisor of model.heads = {Model.Heads}",
-                "Change one of the two"
-            );
-        }
-    }
-}
-
-/// <summary>The byte-level BPE that is trained before the model.</summary>
-public sealed record TokenizerTrainingConfig
-{
-    /// <summary>Pieces in all: the separator, 256 bytes, and merges.</summary>
-    [Between(257, 1_000_000)]
-    public int Vocabulary { get; init; } = 4096;
-
-    /// <summary>Bytes of text, from the beginning, whose words are counted.</summary>
-    [AtLeast(1)]
-    public long Bytes { get; init; } = 20_000_000;
-}
-
-/// <summary>Shape of a small Llama.</summary>
-public sealed record LanguageModelConfig
-{
-    [AtLeast(1)]
-    public int Width { get; init; } = 256;
-
-    [AtLeast(1)]
-    public int Layers { get; init; } = 6;
-
-    [AtLeast(1)]
-    public int Heads { get; init; } = 8;
-
-    /// <summary>Default: as many as heads.</summary>
-    [AtLeast(1)]
-    public int? KeyValueHeads { get; init; }
-
-    /// <summary>Width inside the MLP.</summary>
-    [AtLeast(1)]
-    public int MlpWidth { get; init; } = 512;
-
-    /// <summary>Tokens a context.</summary>
-    [AtLeast(2)]
-    public int Context { get; init; } = 256;
-
-    /// <summary>The unembedding is the embedding.</summary>
-    public bool TiedEmbeddings { get; init; } = true;
 }

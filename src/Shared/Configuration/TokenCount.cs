@@ -1,57 +1,70 @@
 using System.Globalization;
+using System.Text.RegularExpressions;
 
 namespace Pipeline.Shared.Configuration;
 
-/// <summary>A number of tokens, written plainly or with a suffix: 1500, 200k, 2M, 1.5G.</summary>
-public readonly record struct TokenCount(long Value)
+/// <summary>A number of tokens, written in full or with a decimal suffix: <c>200k</c>, <c>2M</c>, <c>1.5G</c>,
+/// <c>2_000_000</c>.</summary>
+public readonly partial record struct TokenCount
 {
-    private static readonly (char Suffix, long Factor)[] Suffixes =
+    private static readonly (string Suffix, decimal Scale)[] Suffixes =
     [
-        ('G', 1_000_000_000),
-        ('M', 1_000_000),
-        ('k', 1_000),
+        ("", 1),
+        ("k", 1e3m),
+        ("M", 1e6m),
+        ("G", 1e9m),
     ];
 
-    public static implicit operator long(TokenCount count) => count.Value;
+    // Beyond this many characters decimal would round instead of refuse.
+    private const int LongestText = 28;
 
-    public static implicit operator TokenCount(long value) => new(value);
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="value"/> is negative.</exception>
+    public TokenCount(long value)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(value);
+        Value = value;
+    }
 
+    /// <summary>Tokens, zero or more.</summary>
+    public long Value { get; }
+
+    /// <summary>Reads what <see cref="ToString"/> writes, and any other exact spelling of a whole number of
+    /// tokens.</summary>
+    /// <returns>Whether the text is one that fits.</returns>
     public static bool TryParse(string text, out TokenCount count)
     {
         count = default;
-        string number = text.Replace("_", "", StringComparison.Ordinal);
-        long factor = 1;
-        foreach (var (suffix, value) in Suffixes)
-        {
-            if (number.EndsWith(suffix.ToString(), StringComparison.OrdinalIgnoreCase))
-            {
-                (number, factor) = (number[..^1], value);
-                break;
-            }
-        }
-        const NumberStyles Style = NumberStyles.AllowDecimalPoint;
-        if (!decimal.TryParse(number, Style, CultureInfo.InvariantCulture, out decimal parsed))
+        if (text.Length > LongestText || Written().Match(text) is not { Success: true } match)
         {
             return false;
         }
-        if (parsed > long.MaxValue / factor || parsed * factor != decimal.Truncate(parsed * factor))
+        decimal number = decimal.Parse(
+            match.Groups["number"].Value.Replace("_", "", StringComparison.Ordinal),
+            NumberStyles.AllowDecimalPoint,
+            CultureInfo.InvariantCulture
+        );
+        string suffix = match.Groups["suffix"].Value.Replace('K', 'k');
+        decimal scale = Suffixes.First(s => s.Suffix == suffix).Scale;
+        if (number > long.MaxValue / scale || decimal.Truncate(number * scale) != number * scale)
         {
             return false;
         }
-        count = new TokenCount((long)(parsed * factor));
+        count = new TokenCount((long)(number * scale));
         return true;
     }
 
-    /// <summary>The shortest exact form.</summary>
+    /// <summary>The shortest exact spelling, in full where a suffix saves nothing: 200k, 2M, 1500.</summary>
     public override string ToString()
     {
-        foreach (var (suffix, factor) in Suffixes)
+        string shortest = Value.ToString(CultureInfo.InvariantCulture);
+        foreach ((string suffix, decimal scale) in Suffixes)
         {
-            if (Value != 0 && Value % factor == 0)
-            {
-                return (Value / factor).ToString(CultureInfo.InvariantCulture) + suffix;
-            }
+            string spelled = (Value / scale).ToString("0.#########", CultureInfo.InvariantCulture) + suffix;
+            shortest = spelled.Length < shortest.Length ? spelled : shortest;
         }
-        return Value.ToString(CultureInfo.InvariantCulture);
+        return shortest;
     }
+
+    [GeneratedRegex(@"^(?<number>[0-9]+(_[0-9]+)*(\.[0-9]+)?)(?<suffix>[kKMG]?)\z", RegexOptions.ExplicitCapture)]
+    private static partial Regex Written();
 }

@@ -1,35 +1,82 @@
 namespace Pipeline.Shared.Configuration;
 
-/// <summary>Activations to sparse autoencoders.</summary>
-public sealed record TrainConfig
+/// <summary>Training: every autoencoder sees the same activations in the same order.</summary>
+public sealed record TrainConfig : IValidated
 {
-    /// <summary>Activations each SAE sees, passing over the harvest as often as needed.</summary>
+    /// <summary>Tokens each autoencoder learns from, in as many passes over the harvest as that takes.</summary>
     [AtLeast(1)]
     public required TokenCount Tokens { get; init; }
 
-    /// <summary>Activations a step.</summary>
+    /// <summary>Rows (tokens) per step. Default 2048.</summary>
     [AtLeast(1)]
     public int Batch { get; init; } = 2048;
 
-    /// <summary>Each is trained at every hook.</summary>
+    /// <summary>The autoencoders, each trained at every hook.</summary>
+    [NotEmpty]
     public required IReadOnlyList<SaeConfig> Saes { get; init; }
 
-    /// <summary>Tokens between checkpoints, rounded up to whole steps.</summary>
+    /// <summary>Tokens between checkpoints. Default 1M.</summary>
     [AtLeast(1)]
-    public TokenCount CheckpointEvery { get; init; } = 1_000_000;
+    public TokenCount CheckpointEvery { get; init; } = new(1_000_000);
 
-    /// <summary>Rows that stay together when the order is drawn: neighbours on disk are read together.</summary>
+    /// <summary>Neighbouring rows that are read from disk together. Default 64. Fewer mix better and read
+    /// slower.</summary>
     [AtLeast(1)]
     public int ShuffleBlock { get; init; } = 64;
 
-    /// <summary>Rows in memory that are shuffled among each other.</summary>
+    /// <summary>Rows held in memory that the next is drawn from. Default 65536; memory is this times the model's width
+    /// times the bytes of a value. At least <see cref="ShuffleBlock"/>.</summary>
     [AtLeast(1)]
-    public int ShuffleWindow { get; init; } = 16_384;
-}
+    public int ShuffleWindow { get; init; } = 65_536;
 
-/// <summary>Kinds of sparse autoencoder.</summary>
-public enum Architecture
-{
-    /// <summary>The k largest pre-activations, and AuxK for dead latents (Gao et al. 2024).</summary>
-    Topk,
+    /// <summary>What can be told without knowing the model: fields that contradict each other, autoencoders given
+    /// twice.</summary>
+    public IEnumerable<Fault> Validate(string path)
+    {
+        if (ShuffleBlock > ShuffleWindow)
+        {
+            yield return new Fault(
+                ConfigPath.Join(path, "shuffleBlock"),
+                $"{ShuffleBlock}",
+                $"at most shuffleWindow, which is {ShuffleWindow}",
+                "Lower shuffleBlock or raise shuffleWindow"
+            );
+        }
+        foreach (Fault fault in Duplicates(path, sae => (object?)sae.Name?.ToUpperInvariant() ?? sae))
+        {
+            yield return fault;
+        }
+    }
+
+    /// <summary>What takes the model's width to tell: k above the number of features, two autoencoders that would share
+    /// a folder.</summary>
+    /// <param name="dModel">D, the width of the activations.</param>
+    /// <param name="path">This section's path, <c>train</c>.</param>
+    public IEnumerable<Fault> Validate(int dModel, string path)
+    {
+        List<Fault> faults =
+        [
+            .. Saes.SelectMany((sae, i) => sae.Validate(dModel, ConfigPath.Item(ConfigPath.Join(path, "saes"), i))),
+        ];
+        // An identifier needs the number of features, which may be what is wrong.
+        return faults.Count > 0 ? faults : Duplicates(path, sae => sae.Identifier(dModel).ToUpperInvariant());
+    }
+
+    private IEnumerable<Fault> Duplicates(string path, Func<SaeConfig, object> identity)
+    {
+        var first = new Dictionary<object, int>();
+        for (int i = 0; i < Saes.Count; i++)
+        {
+            object key = identity(Saes[i]);
+            if (!first.TryAdd(key, i))
+            {
+                yield return new Fault(
+                    ConfigPath.Item(ConfigPath.Join(path, "saes"), i),
+                    $"the same autoencoder or name as saes[{first[key]}]",
+                    "each autoencoder once, in a folder of its own",
+                    "Remove it, or set it apart with another name or seed"
+                );
+            }
+        }
+    }
 }

@@ -1,162 +1,92 @@
 using System.Text;
-using YamlDotNet.Core;
-using YamlDotNet.Core.Events;
-using YamlDotNet.RepresentationModel;
 
 namespace Pipeline.Shared.Configuration;
 
 /// <summary>
-/// Reads a YAML file into a record. Keys are the properties' names in camelCase. Every fault of the file is reported at
-/// once, each with its line.
+/// <c>YAML text --ConfigTreeReader--> tree --ConfigOverrides--> tree --ConfigBinder--> record</c>. Keys are property
+/// names in camelCase; every fault of a file is reported at once, in one <see cref="ConfigurationException"/>.
 /// </summary>
 public static class YamlConfiguration
 {
-    private const int MaximumBytes = 1 << 20;
-    private const int MaximumDepth = 64;
+    /// <summary>The largest file read, in bytes. Ours take a few hundred; more is a slip or an attack.</summary>
+    public const int LargestFile = 1 << 20;
 
-    /// <param name="path">The file.</param>
-    /// <param name="overrides">
-    /// Settings from the command line, <c>path.to.key=value</c> with list items by number (<c>train.saes.0.k=16</c>),
-    /// applied before binding.
-    /// </param>
-    /// <exception cref="ConfigurationException">Anything wrong with the file or the overrides.</exception>
+    private static readonly UTF8Encoding StrictUtf8 = new(false, throwOnInvalidBytes: true);
+
+    /// <summary>Reads a configuration file into a record.</summary>
+    /// <param name="path">A YAML file in UTF-8, at most 1 MB.</param>
+    /// <param name="overrides">Settings on top of the file, <c>path.to.key=value</c> or <c>list[0].key=value</c>, later
+    /// ones winning; the value is YAML.</param>
+    /// <exception cref="ConfigurationException">The file cannot be read or is not sound; the message lists every
+    /// fault.</exception>
     public static T Load<T>(string path, IReadOnlyList<string>? overrides = null)
+        where T : class => Parse<T>(ReadText(path), path, overrides);
+
+    /// <summary>Reads configuration text into a record; see <see cref="Load"/>.</summary>
+    /// <param name="yaml">The text, at most 1 MB in UTF-8.</param>
+    /// <param name="nameForMessages">What faults call the text, usually its path.</param>
+    /// <param name="overrides">Settings on top of the text.</param>
+    /// <exception cref="ConfigurationException">The text is not sound; the message lists every fault.</exception>
+    public static T Parse<T>(string yaml, string nameForMessages, IReadOnlyList<string>? overrides = null)
         where T : class
     {
-        if (!File.Exists(path))
+        if (Encoding.UTF8.GetByteCount(yaml) > LargestFile)
         {
-            throw Refuse(path, "no file", "a YAML file", "Check the path");
+            throw TooLarge(nameForMessages);
         }
-        if (new FileInfo(path).Length > MaximumBytes)
-        {
-            throw Refuse(path, "more than 1 MB", "a configuration file", "Check the path");
-        }
-        return Parse<T>(File.ReadAllText(path, Encoding.UTF8), path, overrides);
+        var faults = new FaultList(nameForMessages);
+        ConfigMapping root = AsMapping(ConfigTreeReader.Read(yaml, faults, nameForMessages), nameForMessages);
+        new ConfigOverrides(faults, nameForMessages).Apply(root, overrides ?? []);
+        object record = new ConfigBinder(faults, nameForMessages).BindRecord(typeof(T), root, path: "");
+        faults.ThrowIfAny();
+        return (T)record;
     }
 
-    /// <param name="yaml">The text.</param>
-    /// <param name="name">What to call it in messages.</param>
-    /// <param name="overrides">As for <see cref="Load"/>.</param>
-    public static T Parse<T>(string yaml, string name, IReadOnlyList<string>? overrides = null)
-        where T : class
-    {
-        var root = ReadTree(yaml, name);
-        foreach (string setting in overrides ?? [])
+    private static ConfigMapping AsMapping(ConfigNode root, string nameForMessages) =>
+        root switch
         {
-            Apply(root, setting, name);
-        }
-        var binder = new YamlBinder(name);
-        var bound = (T?)binder.Bind(typeof(T), root, "");
-        if (binder.Faults.Count > 0)
-        {
-            throw new ConfigurationException(string.Join("\n", binder.Faults.Select(fault => fault.ToString())));
-        }
-        return bound!;
-    }
+            ConfigMapping mapping => mapping,
+            // An empty file may still be completed by overrides, and says what it lacks otherwise.
+            ConfigScalar { IsNull: true } => new ConfigMapping(1, given: null),
+            _ => throw Unreadable(nameForMessages, root.Described, "keys and values", "Write it as 'key: value' lines"),
+        };
 
-    private static YamlMappingNode ReadTree(string yaml, string name)
+    private static string ReadText(string path)
     {
         try
         {
-            RefuseBombs(yaml, name);
-            var stream = new YamlStream();
-            stream.Load(new StringReader(yaml));
-            return stream.Documents switch
-            {
-                [{ RootNode: YamlMappingNode mapping }] => mapping,
-                [] => [],
-                [_] => throw Refuse(name, "a document that is no mapping", "key: value pairs", "Correct the file"),
-                _ => throw Refuse(name, "several documents", "one document", "Remove the --- lines"),
-            };
+            // Read with a bound rather than by length: a pipe or a device has none.
+            using FileStream file = File.OpenRead(path);
+            byte[] bytes = new byte[LargestFile + 1];
+            int length = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
+            return length > LargestFile
+                ? throw TooLarge(path)
+                : StrictUtf8.GetString(bytes, 0, length).TrimStart('\uFEFF');
         }
-        catch (YamlException e)
+        catch (DecoderFallbackException)
         {
-            throw new ConfigurationException(
-                new Fault($"{name}: line {e.Start.Line}", e.Message, "valid YAML", "Correct the line").ToString(),
-                e
-            );
+            throw Unreadable(path, "bytes that are not UTF-8", "a text file in UTF-8", "Save the file as UTF-8");
+        }
+        catch (Exception fault) when (fault is FileNotFoundException or DirectoryNotFoundException)
+        {
+            throw Unreadable(path, "no such file", "a YAML file", "Check the path");
+        }
+        catch (Exception fault)
+            when (fault is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            string found = $"a path that cannot be read ({fault.Message.TrimEnd('.')})";
+            throw Unreadable(path, found, "a YAML file", "Check the path and its permissions");
         }
     }
 
-    /// <summary>Aliases and deep nesting can make a small file fill memory or the stack; no configuration needs them.</summary>
-    private static void RefuseBombs(string yaml, string name)
-    {
-        var parser = new Parser(new StringReader(yaml));
-        int depth = 0;
-        while (parser.MoveNext())
-        {
-            depth += parser.Current!.NestingIncrease;
-            if (parser.Current is AnchorAlias alias)
-            {
-                throw Refuse($"{name}: line {alias.Start.Line}", $"alias *{alias.Value}", "no aliases", "Write it out");
-            }
-            if (depth > MaximumDepth)
-            {
-                throw Refuse(
-                    $"{name}: line {parser.Current.Start.Line}",
-                    $"nesting deeper than {MaximumDepth}",
-                    "a configuration",
-                    "Correct the file"
-                );
-            }
-        }
-    }
+    private static ConfigurationException TooLarge(string name) =>
+        Unreadable(
+            name,
+            "more than 1 MB",
+            "a configuration of at most 1 MB",
+            "Check that the path names a configuration"
+        );
 
-    private static void Apply(YamlMappingNode root, string setting, string name)
-    {
-        int equals = setting.IndexOf('=', StringComparison.Ordinal);
-        if (equals <= 0)
-        {
-            throw Refuse($"--set {setting}", "no key=value", "path.to.key=value", "Write for example train.batch=512");
-        }
-        string[] path = setting[..equals]
-            .Replace("[", ".", StringComparison.Ordinal)
-            .Replace("]", "", StringComparison.Ordinal)
-            .Split('.');
-        var value = ValueNode(setting, setting[(equals + 1)..], name);
-        YamlNode node = root;
-        for (int i = 0; i < path.Length; i++)
-        {
-            bool last = i == path.Length - 1;
-            node = (node, path[i]) switch
-            {
-                (YamlMappingNode mapping, var key) => Child(mapping, key, last ? value : null),
-                (YamlSequenceNode list, var text)
-                    when int.TryParse(text, out int index) && index >= 0 && index < list.Children.Count => last
-                    ? list.Children[index] = value
-                    : list.Children[index],
-                _ => throw Refuse(
-                    $"--set {setting}",
-                    $"no '{path[i]}' under '{string.Join('.', path[..i])}'",
-                    "a key or list item of the file",
-                    "Check the path"
-                ),
-            };
-        }
-    }
-
-    private static YamlNode Child(YamlMappingNode mapping, string key, YamlNode? value)
-    {
-        var keyNode = new YamlScalarNode(key);
-        if (value is not null)
-        {
-            mapping.Children[keyNode] = value;
-        }
-        else if (!mapping.Children.ContainsKey(keyNode))
-        {
-            mapping.Children[keyNode] = new YamlMappingNode();
-        }
-        return mapping.Children[keyNode];
-    }
-
-    private static YamlNode ValueNode(string setting, string text, string name)
-    {
-        bool structured = text.StartsWith('[') || text.StartsWith('{');
-        return structured
-            ? ReadTree("value: " + text, $"{name} (--set {setting})").Children[new YamlScalarNode("value")]
-            : new YamlScalarNode(text);
-    }
-
-    private static ConfigurationException Refuse(string where, string found, string expected, string remedy) =>
+    private static ConfigurationException Unreadable(string where, string found, string expected, string remedy) =>
         new(new Fault(where, found, expected, remedy).ToString());
 }

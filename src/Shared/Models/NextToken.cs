@@ -17,19 +17,52 @@ public static class NextToken
     public static Tensor Losses(Transformer model, Tensor residBTD, Tensor tokensBT)
     {
         using var scope = NewDisposeScope();
-        return cat([.. InChunks(model, residBTD, tokensBT, LossesOfChunk)], 0)
+        var losses = new List<Tensor>();
+        foreach (var (rowsRD, targetsR) in Chunks(model, residBTD, tokensBT))
+        {
+            using var chunk = NewDisposeScope();
+            losses.Add(
+                nn.functional.cross_entropy(model.Unembed(rowsRD), targetsR, reduction: nn.Reduction.None)
+                    .MoveToOuterDisposeScope()
+            );
+        }
+        return cat(losses, 0)
             .view(tokensBT.shape[0], tokensBT.shape[1] - 1)
             .MoveToOuterDisposeScope();
     }
 
-    private static Tensor LossesOfChunk(Tensor logitsRV, Tensor targetsR) =>
-        nn.functional.cross_entropy(logitsRV, targetsR, reduction: nn.Reduction.None);
+    /// <summary>
+    /// Scores a spliced forward against the clean one, summed over all next tokens in float64: cross-entropy of the spliced
+    /// logits, and KL(clean ‖ spliced).
+    /// </summary>
+    public static (double Loss, double Divergence) Compare(
+        Transformer model,
+        Tensor cleanBTD,
+        Tensor splicedBTD,
+        Tensor tokensBT
+    )
+    {
+        using var scope = NewDisposeScope();
+        var pairs = cat([cleanBTD, splicedBTD], -1);
+        long width = cleanBTD.shape[2];
+        double loss = 0;
+        double divergence = 0;
+        foreach (var (pairsRD, targetsR) in Chunks(model, pairs, tokensBT))
+        {
+            using var chunk = NewDisposeScope();
+            var cleanRV = model.Unembed(pairsRD.narrow(1, 0, width)).log_softmax(-1);
+            var splicedRV = model.Unembed(pairsRD.narrow(1, width, width)).log_softmax(-1);
+            loss -= splicedRV.gather(1, targetsR.unsqueeze(1)).sum(float64).item<double>();
+            divergence += (cleanRV.exp() * (cleanRV - splicedRV)).sum(float64).item<double>();
+        }
+        return (loss, divergence);
+    }
 
-    private static IEnumerable<Tensor> InChunks(
+    /// <summary>Rows that predict something, and what comes next, few enough at a time for their logits.</summary>
+    private static IEnumerable<(Tensor RowsRD, Tensor TargetsR)> Chunks(
         Transformer model,
         Tensor residBTD,
-        Tensor tokensBT,
-        Func<Tensor, Tensor, Tensor> ofChunk
+        Tensor tokensBT
     )
     {
         long positions = tokensBT.shape[1];
@@ -38,10 +71,8 @@ public static class NextToken
         long chunk = Math.Max(1, MaximumLogitBytes / sizeof(float) / model.Config.Vocabulary);
         for (long from = 0; from < rowsRD.shape[0]; from += chunk)
         {
-            using var scope = NewDisposeScope();
             long rows = Math.Min(chunk, rowsRD.shape[0] - from);
-            using var logitsRV = model.Unembed(rowsRD.narrow(0, from, rows));
-            yield return ofChunk(logitsRV, targetsR.narrow(0, from, rows)).MoveToOuterDisposeScope();
+            yield return (rowsRD.narrow(0, from, rows), targetsR.narrow(0, from, rows));
         }
     }
 }

@@ -122,9 +122,9 @@ public sealed class PretrainStage
             target.AddRange(tokenizer.Encode(document.Text));
             if (++documents % 100 == 0)
             {
-                progress.Update("tokenize", training.Count, config.Tokens, "tokens");
+                progress.Update("tokenize", training.Count, config.Tokens.Value, "tokens");
             }
-            if (training.Count >= config.Tokens)
+            if (training.Count >= config.Tokens.Value)
             {
                 break;
             }
@@ -149,27 +149,34 @@ public sealed class PretrainStage
         return ([.. training], [.. heldOut]);
     }
 
-    private TransformerConfig ModelConfig(ITokenizer tokenizer) =>
-        new()
+    private TransformerConfig ModelConfig(ITokenizer tokenizer)
+    {
+        var model = config.Model;
+        bool isGpt2 = model.Family == "gpt2";
+        return new TransformerConfig
         {
-            Family = "llama",
+            Family = model.Family,
             Vocabulary = tokenizer.VocabularySize,
-            Width = config.Model.Width,
-            Layers = config.Model.Layers,
-            Heads = config.Model.Heads,
-            KeyValueHeads = config.Model.KeyValueHeads ?? config.Model.Heads,
-            HeadWidth = config.Model.Width / config.Model.Heads,
-            MlpWidth = config.Model.MlpWidth,
-            Context = config.Model.Context,
-            Norm = NormKind.RmsNorm,
+            Width = model.Width,
+            Layers = model.Layers,
+            Heads = model.Heads,
+            KeyValueHeads = model.KvHeads ?? model.Heads,
+            HeadWidth = model.Width / model.Heads,
+            MlpWidth = model.Mlp,
+            Context = model.Context,
+            Norm = isGpt2 ? NormKind.LayerNorm : NormKind.RmsNorm,
             NormEpsilon = 1e-5,
-            Activation = ActivationKind.Silu,
-            GatedMlp = true,
-            Rotary = new RotaryConfig(),
-            TiedEmbeddings = config.Model.TiedEmbeddings,
+            Activation = isGpt2 ? ActivationKind.GeluTanh : ActivationKind.Silu,
+            GatedMlp = !isGpt2,
+            Rotary = isGpt2 ? null : new RotaryConfig(),
+            QkvBias = isGpt2,
+            AttentionOutBias = isGpt2,
+            MlpBias = isGpt2,
+            TiedEmbeddings = model.TieEmbeddings,
             BosId = tokenizer.BosId,
             EosId = tokenizer.EosId,
         };
+    }
 
     private LanguageModelRecipe Recipe() =>
         new()
@@ -177,10 +184,10 @@ public sealed class PretrainStage
             Seed = config.Seed,
             Context = config.Model.Context,
             Batch = config.Batch,
-            Steps = Math.Max(1, config.Tokens / ((long)config.Batch * config.Model.Context)),
+            Steps = Math.Max(1, config.Tokens.Value / ((long)config.Batch * config.Model.Context)),
             LearningRate = config.LearningRate,
-            MinimumLearningRateFraction = config.MinimumLearningRateFraction,
-            WarmupFraction = config.Warmup,
+            MinimumLearningRateFraction = config.MinLearningRateFraction,
+            WarmupFraction = config.WarmupFraction,
             WeightDecay = config.WeightDecay,
             Beta1 = config.Beta1,
             Beta2 = config.Beta2,
@@ -275,7 +282,7 @@ public sealed class PretrainStage
     }
 
     /// <summary>What a checkpoint belongs to: every setting that the weights depend on.</summary>
-    private string Identity() => ConfigurationJson.Of(config with { Out = "", CheckpointEvery = 1 }).ToJsonString();
+    private string Identity() => ConfigurationJson.ToJson(config with { Out = ".", CheckpointEvery = 1 }).ToJsonString();
 
     private void Seal(Transformer model, LanguageModelTrainer trainer, int[] training, int[] heldOut)
     {
@@ -288,7 +295,7 @@ public sealed class PretrainStage
                     stream,
                     [.. family.Save(model.Weights, model.Config)],
                     new Dictionary<string, string> { ["format"] = "pt" },
-                    ScalarType.Float16
+                    config.Dtype == WeightDtype.Float16 ? ScalarType.Float16 : ScalarType.Float32
                 )
         );
         var summary = new JsonObject
@@ -305,7 +312,7 @@ public sealed class PretrainStage
             summary.ToJsonString(indented) + "\n"
         );
         var json = family.WriteConfig(model.Config);
-        json["torch_dtype"] = "float16";
+        json["torch_dtype"] = Spelling.Of(config.Dtype);
         AtomicFile.WriteText(Path.Combine(config.Out, "config.json"), json.ToJsonString(indented) + "\n");
         progress.Say($"model written to {config.Out}: {summary.ToJsonString()}");
     }

@@ -1,0 +1,265 @@
+using System.Diagnostics;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Pipeline.Shared;
+using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Tokens;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Evaluate;
+
+/// <summary>
+/// <code>
+/// held-out text ──> contexts ──> clean forward ──> activations ──SAE──> x̂ ──splice──> loss, KL ──> metrics.json
+///                                                      └── text each latent fires on ──> features.json
+/// </code>
+/// One clean forward serves every SAE; each SAE, and the zero and mean baselines of each hook, take one more.
+/// </summary>
+public sealed class EvaluateStage
+{
+    public const string MetricsName = "metrics.json";
+    public const string FeaturesName = "features.json";
+
+    private static readonly JsonSerializerOptions Indented = new()
+    {
+        WriteIndented = true,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
+
+    private readonly RunInputs run;
+    private readonly EvaluateConfig config;
+    private readonly IProgressSink progress;
+    private readonly CancellationToken cancel;
+    private readonly List<Subject> subjects;
+    private readonly Dictionary<HookPoint, Baselines> baselines;
+    private double cleanLoss;
+    private long scored;
+
+    private EvaluateStage(
+        RunInputs run,
+        IReadOnlyList<(HookPoint Hook, SaeConfig Sae, StageFolder Folder)> pending,
+        IProgressSink progress,
+        CancellationToken cancel
+    )
+    {
+        (this.run, config, this.progress, this.cancel) = (run, run.Config.Evaluate, progress, cancel);
+        subjects = [.. pending.Select(p => new Subject(run, p.Hook, p.Sae, p.Folder))];
+        int width = run.Model.Config.Width;
+        baselines = subjects.Select(s => s.Hook).Distinct().ToDictionary(hook => hook, _ => new Baselines(width));
+    }
+
+    /// <summary>The stage's folder for one SAE, compared with what it would be made from now.</summary>
+    public static StageFolder Folder(RunInputs run, HookPoint hook, SaeConfig sae, string trainFingerprint)
+    {
+        var config = ConfigurationJson.ToJson(run.Config.Evaluate);
+        config["features"] = run.Config.Report.Features;
+        return new StageFolder(
+            run.EvaluationFolder(hook, sae),
+            "evaluate",
+            config,
+            [run.ModelInput, run.TokenizerInput, run.TextInput, new ManifestInput("train", "train", trainFingerprint)]
+        );
+    }
+
+    /// <exception cref="RunInterruptedException">Cancelled; evaluation then starts again, SAEs done before stay done.</exception>
+    public static void Run(
+        RunInputs run,
+        IReadOnlyList<(HookPoint Hook, SaeConfig Sae, StageFolder Folder)> pending,
+        IProgressSink progress,
+        CancellationToken cancel
+    ) => new EvaluateStage(run, pending, progress, cancel).Run();
+
+    private void Run()
+    {
+        var clock = Stopwatch.StartNew();
+        subjects.ForEach(subject => subject.Folder.Begin());
+        using var none = no_grad();
+        using var model = run.Model.Load(run.Device);
+        MeasureMeans(model);
+        ForEachBatch(
+            "evaluate",
+            batch =>
+            {
+                var clean = CleanBatch.Run(model, ContextTensor.Of(batch, run.Device), [.. baselines.Keys]);
+                cleanLoss += clean.Loss;
+                scored += clean.Scored;
+                foreach (var (hook, baseline) in baselines)
+                {
+                    baseline.Add(model, clean, hook);
+                }
+                subjects.ForEach(subject => subject.Add(model, clean, batch));
+            }
+        );
+        subjects.ForEach(subject => Seal(subject, clock.Elapsed));
+        subjects.ForEach(subject => subject.Dispose());
+    }
+
+    /// <summary>The mean activation of each hook over the very tokens that are scored, for mean ablation.</summary>
+    private void MeasureMeans(Transformer model) =>
+        ForEachBatch(
+            "evaluate (means)",
+            batch =>
+            {
+                var hooks = new ForwardHooks();
+                foreach (var (hook, baseline) in baselines)
+                {
+                    hooks.Read(hook, baseline.AddToMean);
+                }
+                model.RunHooks(ContextTensor.Of(batch, run.Device), hooks);
+            }
+        );
+
+    private void ForEachBatch(string task, Action<PackedContext[]> action)
+    {
+        long tokens = 0;
+        foreach (var batch in run.Batches(heldOut: true, config.Tokens.Value, config.Batch))
+        {
+            if (cancel.IsCancellationRequested)
+            {
+                throw new RunInterruptedException("evaluate: interrupted. Run the command again to evaluate what is left.");
+            }
+            using var scope = NewDisposeScope();
+            action(batch);
+            tokens += batch.Sum(context => (long)context.Tokens.Length);
+            progress.Update(task, tokens, Math.Max(tokens, config.Tokens.Value), "tokens");
+        }
+        if (tokens == 0)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    $"text: {run.Config.Text}",
+                    "no held-out document",
+                    "at least one document to evaluate on",
+                    "Raise harvest.heldOut or give more text"
+                ).ToString()
+            );
+        }
+        progress.Update(task, tokens, tokens, "tokens");
+    }
+
+    private void Seal(Subject subject, TimeSpan wall)
+    {
+        var baseline = baselines[subject.Hook];
+        double clean = cleanLoss / scored;
+        double spliced = subject.Spliced.CrossEntropy;
+        var metrics = subject.All.ToJson(run.Model.Config.Width);
+        metrics["scored_tokens"] = scored;
+        metrics["ce_clean"] = clean;
+        metrics["ce_spliced"] = spliced;
+        metrics["ce_zero"] = baseline.Zero.CrossEntropy;
+        metrics["ce_mean"] = baseline.Mean.CrossEntropy;
+        metrics["loss_recovered"] = SpliceScore.Recovered(clean, spliced, baseline.Zero.CrossEntropy);
+        metrics["loss_recovered_mean"] = SpliceScore.Recovered(clean, spliced, baseline.Mean.CrossEntropy);
+        metrics["ce_delta"] = spliced - clean;
+        metrics["kl"] = subject.Spliced.Divergence;
+        metrics["dead_fraction"] = subject.Examples.Dead / (double)subject.Sae.Features;
+        metrics["density_histogram"] = subject.Examples.DensityHistogram();
+        metrics["without_bos"] = subject.WithoutBos.ToJson(run.Model.Config.Width);
+        metrics["definitions"] = MetricDefinitions.ToJson();
+        ManifestOutput Publish(string name, JsonObject json)
+        {
+            string path = Path.Combine(subject.Folder.Path, name);
+            var digest = AtomicFile.WriteText(path, json.ToJsonString(Indented) + "\n");
+            return new ManifestOutput(name, digest.Bytes, digest.Sha256);
+        }
+        subject.Folder.Complete(
+            [
+                Publish(MetricsName, metrics),
+                Publish(FeaturesName, subject.Examples.ToJson(run.Config.Report.Features)),
+            ],
+            new JsonObject { ["loss_recovered"] = metrics["loss_recovered"]!.DeepClone() },
+            run.Provenance(wall)
+        );
+    }
+
+    /// <summary>Zero and mean ablation of one hook, shared by its SAEs.</summary>
+    private sealed class Baselines(int width)
+    {
+        private readonly double[] sumD = new double[width];
+        private long tokens;
+
+        public SpliceScore Zero { get; } = new();
+
+        public SpliceScore Mean { get; } = new();
+
+        public void AddToMean(Tensor xBTD)
+        {
+            using var scope = NewDisposeScope();
+            double[] batchSum = xBTD.reshape(-1, width).to(float64).sum(dim: 0).cpu().data<double>().ToArray();
+            for (int i = 0; i < width; i++)
+            {
+                sumD[i] += batchSum[i];
+            }
+            tokens += xBTD.shape[0] * xBTD.shape[1];
+        }
+
+        public void Add(Transformer model, CleanBatch clean, HookPoint hook)
+        {
+            float[] meanD = [.. sumD.Select(sum => (float)(sum / tokens))];
+            Zero.Add(model, clean, hook, x => zeros_like(x));
+            Mean.Add(model, clean, hook, x => tensor(meanD, device: x.device).expand_as(x).clone());
+        }
+    }
+
+    /// <summary>One SAE under evaluation.</summary>
+    private sealed class Subject(RunInputs run, HookPoint hook, SaeConfig config, StageFolder folder) : IDisposable
+    {
+        public HookPoint Hook => hook;
+
+        public StageFolder Folder => folder;
+
+        public TopKAutoencoder Sae { get; } = SaeLensFormat.Load(run.SaeFolder(hook, config), run.Device);
+
+        public ReconstructionMetrics All { get; } = new(run.Model.Config.Width);
+
+        public ReconstructionMetrics WithoutBos { get; } = new(run.Model.Config.Width);
+
+        public SpliceScore Spliced { get; } = new();
+
+        public FeatureExamples Examples { get; } =
+            new(config.FeaturesFor(run.Model.Config.Width), run.Tokenizer);
+
+        public void Add(Transformer model, CleanBatch clean, PackedContext[] batch)
+        {
+            using var scope = NewDisposeScope();
+            var xBTD = clean.AtHook[hook];
+            var xRD = xBTD.reshape(-1, Sae.Width);
+            var latents = Sae.Encode(xRD);
+            var reconstructionRD = Sae.Decode(latents);
+            All.Add(xRD, reconstructionRD, latents.ValuesBK);
+            var keptR = NotBos(batch);
+            WithoutBos.Add(
+                xRD.index_select(0, keptR),
+                reconstructionRD.index_select(0, keptR),
+                latents.ValuesBK.index_select(0, keptR)
+            );
+            Examples.Add(
+                batch,
+                latents.IndicesBK.cpu().data<long>().ToArray(),
+                latents.ValuesBK.cpu().data<float>().ToArray()
+            );
+            Spliced.Add(model, clean, hook, x => reconstructionRD.view(x.shape).clone());
+        }
+
+        public void Dispose() => Sae.Dispose();
+
+        private Tensor NotBos(PackedContext[] batch)
+        {
+            int? bos = run.Tokenizer.BosId;
+            long[] rows =
+            [
+                .. batch
+                    .SelectMany(context => context.Tokens)
+                    .Select((token, row) => (token, row: (long)row))
+                    .Where(entry => entry.token != bos)
+                    .Select(entry => entry.row),
+            ];
+            return tensor(rows, dtype: int64, device: run.Device);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+using System.Text.Json.Nodes;
+using Pipeline.Shared.Tokens;
+
+namespace Pipeline.Evaluate;
+
+/// <summary>
+/// How often each latent fires and the text it fires on most. Memory is latents x examples x window, whatever the number
+/// of tokens.
+/// </summary>
+internal sealed class FeatureExamples(int features, ITokenizer tokenizer)
+{
+    private const int ExamplesPerFeature = 5;
+    private const int Before = 12;
+    private const int After = 6;
+
+    private readonly long[] fired = new long[features];
+    private readonly PriorityQueue<Example, float>?[] best = new PriorityQueue<Example, float>?[features];
+    private long tokens;
+
+    /// <summary>Latents that fired on no token.</summary>
+    public int Dead => fired.Count(count => count == 0);
+
+    /// <param name="batch">Contexts of T tokens.</param>
+    /// <param name="indices">[B x T, K], row-major.</param>
+    /// <param name="values">[B x T, K], row-major.</param>
+    public void Add(PackedContext[] batch, long[] indices, float[] values)
+    {
+        int positions = batch[0].Tokens.Length;
+        int kept = indices.Length / (batch.Length * positions);
+        for (int row = 0; row < batch.Length * positions; row++)
+        {
+            tokens++;
+            for (int j = row * kept; j < (row + 1) * kept; j++)
+            {
+                if (values[j] <= 0)
+                {
+                    continue;
+                }
+                fired[indices[j]]++;
+                Consider(batch[row / positions], row, row % positions, kept, indices, values, j);
+            }
+        }
+    }
+
+    /// <summary>{edges, counts}: 28 bins of a quarter decade from 1e-7 to 1.</summary>
+    public JsonObject DensityHistogram()
+    {
+        const int Bins = 28;
+        const double Lowest = -7;
+        var counts = new long[Bins];
+        foreach (long count in fired.Where(count => count > 0))
+        {
+            double density = Math.Log10(count / (double)tokens);
+            counts[(int)Math.Clamp((density - Lowest) * 4, 0, Bins - 1)]++;
+        }
+        return new JsonObject
+        {
+            ["edges"] = new JsonArray([.. Enumerable.Range(0, Bins + 1).Select(i => (JsonNode)(Lowest + (i / 4.0)))]),
+            ["counts"] = new JsonArray([.. counts.Select(count => (JsonNode)count)]),
+        };
+    }
+
+    /// <summary>Examples of latents spread evenly over the living ones, from the most often firing to the rarest.</summary>
+    public JsonObject ToJson(int wanted)
+    {
+        int[] alive = [.. Enumerable.Range(0, features).Where(f => fired[f] > 0).OrderByDescending(f => fired[f])];
+        int count = Math.Min(wanted, alive.Length);
+        var chosen = Enumerable.Range(0, count).Select(i => alive[(int)((long)i * alive.Length / count)]);
+        return new JsonObject { ["features"] = new JsonArray([.. chosen.Select(f => (JsonNode)Describe(f))]) };
+    }
+
+    private void Consider(
+        PackedContext context,
+        int row,
+        int position,
+        int kept,
+        long[] indices,
+        float[] values,
+        int entry
+    )
+    {
+        long feature = indices[entry];
+        var queue = best[feature] ??= new PriorityQueue<Example, float>();
+        if (queue.Count == ExamplesPerFeature && queue.TryPeek(out _, out float least) && values[entry] <= least)
+        {
+            return;
+        }
+        int first = Math.Max(0, position - Before);
+        int last = Math.Min(context.Tokens.Length - 1, position + After);
+        var activations = new float[last - first + 1];
+        for (int p = first; p <= last; p++)
+        {
+            int at = (row - position + p) * kept;
+            int found = Array.IndexOf(indices, feature, at, kept);
+            activations[p - first] = found < 0 ? 0 : values[found];
+        }
+        queue.Enqueue(new Example(context.Tokens[first..(last + 1)], activations, position - first), values[entry]);
+        if (queue.Count > ExamplesPerFeature)
+        {
+            queue.Dequeue();
+        }
+    }
+
+    private JsonObject Describe(int feature)
+    {
+        var examples = best[feature]!.UnorderedItems.OrderByDescending(item => item.Priority).ToList();
+        return new JsonObject
+        {
+            ["index"] = feature,
+            ["density"] = fired[feature] / (double)tokens,
+            ["max_activation"] = examples[0].Priority,
+            ["examples"] = new JsonArray([.. examples.Select(item => (JsonNode)Describe(item.Element))]),
+        };
+    }
+
+    private JsonObject Describe(Example example) =>
+        new()
+        {
+            ["tokens"] = new JsonArray([.. example.Tokens.Select(id => (JsonNode)tokenizer.TokenText(id))]),
+            ["activations"] = new JsonArray([.. example.Activations.Select(value => (JsonNode)value)]),
+            ["peak"] = example.Peak,
+        };
+
+    private sealed record Example(int[] Tokens, float[] Activations, int Peak);
+}

@@ -1,0 +1,49 @@
+using System.CommandLine;
+using Pipeline.Evaluate;
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Text;
+using Pipeline.Shared.Tokens;
+
+namespace Pipeline.Commands;
+
+/// <summary><c>sae score MODEL TEXT</c>: how well a model predicts a text.</summary>
+internal static class ScoreCommand
+{
+    public static Command Create()
+    {
+        var model = new Argument<string>("model") { Description = "A model folder in Hugging Face layout." };
+        var text = new Argument<string>("text") { Description = "A text source." };
+        var tokens = new Option<long>("--tokens") { Description = "At most this many.", DefaultValueFactory = _ => long.MaxValue };
+        var context = new Option<int?>("--context") { Description = "Tokens a context (default: the model's, at most 1024)." };
+        var threads = new Option<int?>("--threads") { Description = "CPU threads." };
+        var json = new Option<bool>("--json") { Description = "Print one JSON object." };
+        var command = new Command("score", "Mean next-token cross-entropy of a model over a text, in nats.");
+        command.Arguments.Add(model);
+        command.Arguments.Add(text);
+        command.Options.Add(tokens);
+        command.Options.Add(context);
+        command.Options.Add(threads);
+        command.Options.Add(json);
+        command.Options.Add(CommandRunner.Verbose);
+        command.SetAction(parsed =>
+            CommandRunner.Run(
+                parsed,
+                cancel =>
+                {
+                    CommandRunner.UseThreads(parsed.GetValue(threads));
+                    var score = Scorer.Score(
+                        ModelFolder.Open(parsed.GetValue(model)!),
+                        Tokenizers.Load(parsed.GetValue(model)!),
+                        TextSources.Open(parsed.GetValue(text)!, "text"),
+                        parsed.GetValue(tokens),
+                        parsed.GetValue(context),
+                        cancel
+                    );
+                    Console.WriteLine(parsed.GetValue(json) ? score.ToJson().ToJsonString() : score.ToString());
+                    return 0;
+                }
+            )
+        );
+        return command;
+    }
+}

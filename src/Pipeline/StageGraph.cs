@@ -1,0 +1,160 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Pipeline.Evaluate;
+using Pipeline.Evaluate.Report;
+using Pipeline.Harvest;
+using Pipeline.Shared;
+using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Models;
+using Pipeline.Train;
+
+namespace Pipeline;
+
+/// <summary>One SAE on its way through the stages.</summary>
+internal sealed record SaeNode(HookPoint Hook, SaeConfig Config, StageFolder Train, StageFolder Evaluate);
+
+/// <summary>
+/// The stages of one pipeline: <c>harvest -> train (each hook, each SAE) -> evaluate -> report</c>. A stage's identity
+/// holds its inputs' fingerprints, so what is stale, and why, is known before anything runs.
+/// </summary>
+internal sealed class StageGraph
+{
+    public static readonly IReadOnlyList<string> StageNames = ["harvest", "train", "evaluate", "report"];
+
+    private readonly RunInputs run;
+
+    public StageGraph(RunInputs run)
+    {
+        this.run = run;
+        Harvest = HarvestStage.Folder(run);
+        Saes =
+        [
+            .. run.Hooks.SelectMany(hook =>
+                run.Config.Train.Saes.Select(sae =>
+                {
+                    var train = TrainStage.Folder(run, hook, sae, Harvest.Fingerprint);
+                    return new SaeNode(hook, sae, train, EvaluateStage.Folder(run, hook, sae, train.Fingerprint));
+                })
+            ),
+        ];
+        Report = ReportStage.Folder(run.Folder, Saes.Select(sae => sae.Evaluate));
+    }
+
+    public StageFolder Harvest { get; }
+
+    public IReadOnlyList<SaeNode> Saes { get; }
+
+    public StageFolder Report { get; }
+
+    /// <summary>Every stage with its name, in running order.</summary>
+    public IEnumerable<(string Stage, StageFolder Folder)> All() =>
+        [
+            ("harvest", Harvest),
+            .. Saes.Select(sae => ("train", sae.Train)),
+            .. Saes.Select(sae => ("evaluate", sae.Evaluate)),
+            ("report", Report),
+        ];
+
+    /// <summary>Runs what is not up to date among the wanted stages; returns how many folders were made.</summary>
+    public int Run(IReadOnlySet<string> wanted, IProgressSink progress, CancellationToken cancel)
+    {
+        int made = 0;
+        bool Needed(string stage, StageFolder folder)
+        {
+            if (!wanted.Contains(stage) || folder.State == StageState.UpToDate)
+            {
+                return false;
+            }
+            RequireUpstream(stage, wanted);
+            made++;
+            return true;
+        }
+        if (Needed("harvest", Harvest))
+        {
+            HarvestStage.Run(run, Harvest, progress, cancel);
+        }
+        foreach (var sae in Saes.Where(sae => Needed("train", sae.Train)))
+        {
+            var shards = HarvestStage.Shards(run, sae.Hook);
+            TrainStage.Run(run, sae.Hook, sae.Config, sae.Train, shards, progress, cancel);
+        }
+        var pending = Saes.Where(sae => Needed("evaluate", sae.Evaluate))
+            .Select(sae => (sae.Hook, sae.Config, sae.Evaluate))
+            .ToList();
+        if (pending.Count > 0)
+        {
+            EvaluateStage.Run(run, pending, progress, cancel);
+        }
+        if (made > 0)
+        {
+            WriteRunJson();
+        }
+        if (Needed("report", Report))
+        {
+            ReportStage.Run(run.Folder, Report);
+        }
+        return made;
+    }
+
+    /// <summary>A stage that runs alone needs what stands before it to be there.</summary>
+    private void RequireUpstream(string stage, IReadOnlySet<string> wanted)
+    {
+        var missing = All()
+            .TakeWhile(entry => entry.Stage != stage)
+            .FirstOrDefault(entry => !wanted.Contains(entry.Stage) && entry.Folder.State != StageState.UpToDate);
+        if (missing.Folder is not null)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    "--only",
+                    $"{stage} without {missing.Stage}, which is not up to date ({missing.Folder.Path}: {missing.Folder.Reason})",
+                    "every stage before it up to date or asked for",
+                    $"Add {missing.Stage} to --only, or leave --only out"
+                ).ToString()
+            );
+        }
+    }
+
+    /// <summary>run.json: the resolved pipeline, where it ran, and how long each stage took.</summary>
+    private void WriteRunJson()
+    {
+        var stages = new JsonArray();
+        foreach (var (stage, folder) in All().Where(entry => entry.Stage != "report"))
+        {
+            if (Manifest.TryRead(folder.Path) is { } manifest)
+            {
+                stages.Add(
+                    new JsonObject
+                    {
+                        ["name"] = Path.GetRelativePath(run.Folder, folder.Path).Replace('\\', '/'),
+                        ["stage"] = stage,
+                        ["fingerprint"] = manifest.Fingerprint,
+                        ["seconds"] = manifest.Provenance["wall_seconds"]?.DeepClone(),
+                        ["finished"] = manifest.Provenance["finished"]?.DeepClone(),
+                    }
+                );
+            }
+        }
+        var provenance = run.Provenance(TimeSpan.Zero);
+        var json = new JsonObject
+        {
+            ["name"] = run.Config.Name,
+            ["seed"] = run.Config.Seed,
+            ["model"] = new JsonObject { ["path"] = run.Config.Model, ["hash"] = run.ModelInput.Fingerprint },
+            ["text"] = new JsonObject { ["path"] = run.Config.Text, ["hash"] = run.TextInput.Fingerprint },
+            ["hooks"] = new JsonArray([.. run.Hooks.Select(hook => (JsonNode)hook.ToString())]),
+            ["device"] = provenance["device"]!.DeepClone(),
+            ["threads"] = provenance["threads"]!.DeepClone(),
+            ["versions"] = provenance["versions"]!.DeepClone(),
+            ["machine"] = provenance["machine"]!.DeepClone(),
+            ["finished"] = provenance["finished"]!.DeepClone(),
+            ["stages"] = stages,
+            ["pipeline"] = ConfigurationJson.ToJson(run.Config),
+        };
+        AtomicFile.WriteText(
+            Path.Combine(run.Folder, "run.json"),
+            json.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n"
+        );
+    }
+}
