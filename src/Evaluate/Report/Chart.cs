@@ -70,7 +70,11 @@ internal sealed class Chart : IDisposable
         (x, y) = (_x.Position(x), _y.Position(y));
         _plot.Add.Marker(x, y, MarkerShape.FilledCircle, 9, ChartColors.Series(series));
         _labels.Add((series, PixelX(x) + 8, PixelY(y)));
-        _overlay.Add(Html.Of($"<circle class=\"hit\" cx=\"{PixelX(x):F1}\" cy=\"{PixelY(y):F1}\" r=\"10\"><title>{title}</title></circle>"));
+        _overlay.Add(
+            Html.Of(
+                $"<circle class=\"hit\" cx=\"{PixelX(x):F1}\" cy=\"{PixelY(y):F1}\" r=\"10\"><title>{title}</title></circle>"
+            )
+        );
     }
 
     public void Bar(int series, double from, double to, double value, string title)
@@ -109,14 +113,16 @@ internal sealed class Chart : IDisposable
     {
         XElement root = drawing.Root!;
         // Skia counts ids per canvas, so two charts in one page would share them.
-        Dictionary<string, string> ids = root
-            .Descendants()
+        Dictionary<string, string> ids = root.Descendants()
             .Attributes("id")
             .Select(a => a.Value)
             .Distinct()
             .Select((old, i) => (old, own: string.Create(CultureInfo.InvariantCulture, $"{id}-{i}")))
             .ToDictionary(p => p.old, p => p.own);
-        root.Descendants().Where(e => e.Name.LocalName == "text").Remove();
+        // Black is left on nothing but ticks of no length.
+        root.Descendants()
+            .Where(e => e.Name.LocalName == "text" || (string?)e.Attribute("stroke") == "black")
+            .Remove();
         foreach (XElement element in root.Descendants())
         {
             element.Name = element.Name.LocalName;
@@ -155,7 +161,9 @@ internal sealed class Chart : IDisposable
         ];
         text.AddRange(
             _x.Ticks.Select(t =>
-                Html.Of($"<text x=\"{PixelX(t.At):F1}\" y=\"{Height - Bottom + 16}\" text-anchor=\"middle\">{t.Label}</text>")
+                Html.Of(
+                    $"<text x=\"{PixelX(t.At):F1}\" y=\"{Height - Bottom + 16}\" text-anchor=\"middle\">{t.Label}</text>"
+                )
             )
         );
         text.AddRange(

@@ -72,5 +72,5 @@ internal sealed record ChartAxis(string Label, double Min, double Max, bool IsLo
     }
 }
 
-/// <param name="At">In plotted units.</param>
+/// <summary>A labelled tick, at a place in plotted units.</summary>
 internal sealed record ChartTick(double At, string Label);

@@ -39,9 +39,10 @@ internal readonly record struct JsonNodeReader(string File, string Path, string 
             ? value
             : throw Corrupt(Describe(), "a whole number");
 
-    public int AsInt32() => AsInt64() is >= int.MinValue and <= int.MaxValue and var value
-        ? (int)value
-        : throw Corrupt(Describe(), "a 32-bit whole number");
+    public int AsInt32() =>
+        AsInt64() is >= int.MinValue and <= int.MaxValue and var value
+            ? (int)value
+            : throw Corrupt(Describe(), "a 32-bit whole number");
 
     public double AsDouble() =>
         Element.ValueKind switch
@@ -62,12 +63,13 @@ internal readonly record struct JsonNodeReader(string File, string Path, string 
         [
             .. Element
                 .EnumerateArray()
-                .Select((item, i) =>
-                    self with
-                    {
-                        Path = string.Create(CultureInfo.InvariantCulture, $"{self.Path}[{i}]"),
-                        Element = item,
-                    }
+                .Select(
+                    (item, i) =>
+                        self with
+                        {
+                            Path = string.Create(CultureInfo.InvariantCulture, $"{self.Path}[{i}]"),
+                            Element = item,
+                        }
                 ),
         ];
     }

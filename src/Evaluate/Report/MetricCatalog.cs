@@ -20,7 +20,7 @@ public static class MetricCatalog
         ),
         new(
             "loss_recovered_mean",
-            "As loss_recovered, with mean-ablation (ce_mean) as the baseline; the stricter of the two.",
+            "As loss_recovered, with mean-ablation (ce_mean) as the baseline.",
             m => m.LossRecoveredMean
         ),
         new("ce_clean", "Next-token cross-entropy of the untouched model, nats per token.", m => m.CeClean),

@@ -44,6 +44,10 @@ internal static class Numbers
                 _ => Format(Math.Floor(s / 3600), "0") + " h " + Format(Math.Floor(s % 3600 / 60), "00") + " min",
             };
 
+    /// <summary>For running text: no trailing zeros.</summary>
+    public static string Short(double value) =>
+        Math.Abs(value) is > 0 and < 0.001 ? Scientific(value) : Format(value, "0.###");
+
     public static string Fixed(double value, int decimals) =>
         Format(value, string.Create(CultureInfo.InvariantCulture, $"F{decimals}"));
 

@@ -7,12 +7,7 @@ internal static class ReportCharts
     private const int PointsPerLine = 400;
 
     /// <summary>One line per autoencoder; null where no training log holds the value.</summary>
-    public static Html? TrainingCurve(
-        ReportModel model,
-        string id,
-        string label,
-        Func<TrainingPoint, double?> value
-    )
+    public static Html? TrainingCurve(ReportModel model, string id, string label, Func<TrainingPoint, double?> value)
     {
         List<(int Series, List<(double X, double Y)> Points)> lines =
         [
@@ -36,7 +31,10 @@ internal static class ReportCharts
         IEnumerable<string> ends = lines.Select(l =>
             $"{l.Series + 1}: {Numbers.Metric(l.Points[0].Y)} to {Numbers.Metric(l.Points[^1].Y)}"
         );
-        return chart.Render(id, $"{label} against training tokens. First and last value of each line: {string.Join("; ", ends)}.");
+        return chart.Render(
+            id,
+            $"{label} against training tokens. First and last value of each line: {string.Join("; ", ends)}."
+        );
     }
 
     /// <summary>The sparsity/fidelity trade; null where no autoencoder has both numbers.</summary>
@@ -68,7 +66,10 @@ internal static class ReportCharts
                 $"{series + 1}. {sae.Sae}, {sae.Hook}: L0 {Numbers.Metric(l0)}, loss recovered {Numbers.Metric(recovered)}"
             );
         }
-        return chart.Render(id, "L0 against loss recovered, one point per autoencoder; the table above holds the numbers.");
+        return chart.Render(
+            id,
+            "L0 against loss recovered, one point per autoencoder; the table above holds the numbers."
+        );
     }
 
     /// <summary>Latents per bin of log10 firing frequency; x is shared by all autoencoders so that they compare.</summary>
@@ -90,7 +91,13 @@ internal static class ReportCharts
             {
                 (double from, double to) = (histogram.Edges[i], histogram.Edges[i + 1]);
                 string range = $"10^{Numbers.Compact(from)} to 10^{Numbers.Compact(to)}";
-                chart.Bar(series, from, to, histogram.Counts[i], $"{Numbers.Compact(histogram.Counts[i])} latents: {range}");
+                chart.Bar(
+                    series,
+                    from,
+                    to,
+                    histogram.Counts[i],
+                    $"{Numbers.Compact(histogram.Counts[i])} latents: {range}"
+                );
             }
         }
         return chart.Render(

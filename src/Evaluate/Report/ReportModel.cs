@@ -40,7 +40,7 @@ public sealed record RunSummary
     public string? PipelineJson { get; init; }
 }
 
-/// <param name="Seconds">Wall time; null for a stage that has not ended.</param>
+/// <summary>Wall time of a stage in seconds; null while it has not ended.</summary>
 public sealed record StageTiming(string Name, double? Seconds, string Status);
 
 /// <summary>One autoencoder: what it is, how it trained and how it scored.</summary>
@@ -126,6 +126,7 @@ public sealed record TrainingPoint
 /// <param name="Index">Row of the decoder.</param>
 /// <param name="Density">Share of tokens the feature fires on, 0 to 1.</param>
 /// <param name="MaxActivation">Largest activation seen.</param>
+/// <param name="Examples">Text it fires on, best first.</param>
 public sealed record FeatureSummary(
     int Index,
     double Density,

@@ -43,8 +43,7 @@ public static class ReportPage
             </html>
 
             """
-        )
-            .Markup;
+        ).Markup;
     }
 
     private static Html Header(ReportModel model)
@@ -77,7 +76,7 @@ public static class ReportPage
     {
         int hooks = model.Saes.Select(s => s.Hook).Distinct().Count();
         string subject =
-            $"{Plural(model.Saes.Count, "sparse autoencoder")} on {Plural(hooks, "hook")} of {model.Run.ModelId}.";
+            $"{Plural(model.Saes.Count, "sparse autoencoder")} on {Plural(hooks, "hook")} of {ShortId(model.Run.ModelId)}.";
         List<SaeResult> ranked =
         [
             .. model.Saes.Where(s => s.Metrics.LossRecovered is not null).OrderBy(s => s.Metrics.LossRecovered),
@@ -99,23 +98,31 @@ public static class ReportPage
             ? Html.None
             : Html.Of(
                 $"""
-                <p class="warning" role="note"><strong>⚠ FVU above 1:</strong> {string.Join(", ", worse)}. The reconstruction is worse than the mean activation: look for a wrong hook layer, a wrong scale or a diverged training.</p>
+                <p class="warning" role="note"><strong>⚠ FVU above 1:</strong> {string.Join(
+                    ", ",
+                    worse
+                )}. The reconstruction is worse than the mean activation: look for a wrong hook layer, a wrong scale or a diverged training.</p>
                 """
             );
     }
 
     private static Html Results(ReportModel model)
     {
-        IReadOnlyDictionary<string, string> definitions = Definitions(model);
+        Dictionary<string, string> definitions = Definitions(model);
         List<MetricDefinition> columns = [.. MetricCatalog.All.Where(m => m.Value is not null)];
         return Html.Of(
             $"""
             <section id="results" aria-labelledby="results-title">
             <h2 id="results-title">Results</h2>
-            <p class="muted">Press a heading to sort; the <a href="#glossary">glossary</a> defines each metric. Cross-entropies are in nats.</p>
+            <p class="muted">Press a heading to sort, scroll sideways for more columns; the <a href="#glossary">glossary</a> defines each metric. Cross-entropies are in nats.</p>
             <div class="panel scroll" role="region" aria-labelledby="results-title" tabindex="0">
             <table class="sortable">
-            <thead><tr>{TextHeading("autoencoder")}{NumberHeading("layer", "Block the hook lies in.")}{TextHeading("architecture")}{NumberHeading("features", "Dictionary size.")}{NumberHeading("k", "Active latents per token, where the architecture fixes it.")}{Html.Join(columns.Select(c => NumberHeading(c.Key, definitions[c.Key])))}</tr></thead>
+            <thead><tr>{TextHeading("autoencoder")}{NumberHeading("layer", "Block the hook lies in.")}{TextHeading(
+                "architecture"
+            )}{NumberHeading("features", "Dictionary size.")}{NumberHeading(
+                "k",
+                "Active latents per token, where the architecture fixes it."
+            )}{Html.Join(columns.Select(c => NumberHeading(c.Key, definitions[c.Key])))}</tr></thead>
             <tbody>
             {Lines(model.Saes.Select((sae, i) => Row(sae, i, columns)))}
             </tbody>
@@ -132,8 +139,10 @@ public static class ReportPage
                 : Html.Of(
                     $"""
                     <h3 style="margin-top:24px">Sparsity against loss recovered</h3>
-                    {Legend(model)}
-                    <div class="grid wide"><figure class="panel">{drawn}<figcaption>Up and to the left is better: more of the loss kept with fewer active latents.</figcaption></figure></div>
+                    <div class="grid wide">
+                    <figure class="panel">{drawn}<figcaption>Up and to the left is better: more of the loss kept with fewer active latents.</figcaption></figure>
+                    <div class="panel column">{Legend(model)}</div>
+                    </div>
                     """
                 );
     }
@@ -166,8 +175,11 @@ public static class ReportPage
 
     private static Html NumberHeading(string name, string definition) =>
         Html.Of(
-            $"""<th scope="col" class="n" data-type="number"><button type="button" title="{definition}">{name}</button></th>"""
+            $"""<th scope="col" class="n" data-type="number"><button type="button" title="{definition}">{Breakable(name)}</button></th>"""
         );
+
+    /// <summary>Lets a narrow column break a key after its underscores.</summary>
+    private static Html Breakable(string key) => new(Html.Escape(key).Replace("_", "_<wbr>", StringComparison.Ordinal));
 
     private static Html Curves(ReportModel model) =>
         Html.Of(
@@ -176,8 +188,14 @@ public static class ReportPage
             <h2 id="training-title">Training</h2>
             {Legend(model)}
             <div class="grid wide">
-            {CurveFigure(ReportCharts.TrainingCurve(model, "loss", "loss", p => p.Loss), "Training loss. Architectures weigh their terms differently: compare a line with itself, not with its neighbours.")}
-            {CurveFigure(ReportCharts.TrainingCurve(model, "fvu", "FVU", p => p.Fvu), "Fraction of variance unexplained on training batches; comparable across architectures.")}
+            {CurveFigure(
+                ReportCharts.TrainingCurve(model, "loss", "loss", p => p.Loss),
+                "Training loss. Architectures weigh their terms differently: compare a line with itself, not with its neighbours."
+            )}
+            {CurveFigure(
+                ReportCharts.TrainingCurve(model, "fvu", "FVU", p => p.Fvu),
+                "Fraction of variance unexplained on training batches; comparable across architectures."
+            )}
             </div>
             </section>
             """
@@ -233,7 +251,12 @@ public static class ReportPage
             ? Html.None
             : Html.Of(
                 $"""
-                <details class="panel"{OpenFirst(index)}><summary>{Mark(index)}<strong>{sae.Sae}</strong> <span class="muted">{sae.Hook}, {Plural(sae.TopFeatures.Count, "feature")}</span></summary>
+                <details class="panel"{OpenFirst(index)}><summary>{Mark(
+                    index
+                )}<strong>{sae.Sae}</strong> <span class="muted">{sae.Hook}, {Plural(
+                    sae.TopFeatures.Count,
+                    "feature"
+                )}</span></summary>
                 <div class="grid features">
                 {Lines(sae.TopFeatures.Select(Feature))}
                 </div>
@@ -243,7 +266,7 @@ public static class ReportPage
 
     private static Html Feature(FeatureSummary feature) =>
         Html.Of(
-            $"""<article class="feature"><h3>Feature {feature.Index} <span class="muted">fires on {Numbers.Metric(feature.Density * 100)}% of tokens, at most {Numbers.Metric(feature.MaxActivation)}</span></h3>{Html.Join(feature.Examples.Select(e => Example(e, feature.MaxActivation)))}</article>"""
+            $"""<article class="feature"><h3>Feature {feature.Index} <span class="muted">fires on {Numbers.Short(feature.Density * 100)}% of tokens, at most {Numbers.Short(feature.MaxActivation)}</span></h3>{Html.Join(feature.Examples.Select(e => Example(e, feature.MaxActivation)))}</article>"""
         );
 
     private static Html Example(FeatureExample example, double maxActivation) =>
@@ -261,11 +284,14 @@ public static class ReportPage
             .Replace('\t', '⇥');
         double share = maxActivation > 0 ? Math.Clamp(activation / maxActivation, 0, 1) : 0;
         int shade = double.IsNaN(share) ? 0 : (int)Math.Ceiling(share * Shades);
-        string title = Numbers.Metric(activation);
+        string title = Numbers.Short(activation);
+        // The space before a word stays outside the shade, which a line break would otherwise leave hanging.
+        string word = visible.TrimStart(' ') is { Length: > 0 } trimmed ? trimmed : visible;
+        string space = visible[..^word.Length];
         return (isPeak, shade) switch
         {
-            (true, _) => Html.Of($"""<mark class="a{shade}" title="{title}">{visible}</mark>"""),
-            (false, > 0) => Html.Of($"""<span class="a{shade}" title="{title}">{visible}</span>"""),
+            (true, _) => Html.Of($"""{space}<mark class="a{shade}" title="{title}">{word}</mark>"""),
+            (false, > 0) => Html.Of($"""{space}<span class="a{shade}" title="{title}">{word}</span>"""),
             _ => Html.Of($"{visible}"),
         };
     }
@@ -274,14 +300,14 @@ public static class ReportPage
     {
         RunSummary run = model.Run;
         string hooks = string.Join(", ", model.Saes.Select(s => s.Hook).Distinct());
-        string model_ = run.ModelPath is { } path && path != run.ModelId ? $"{run.ModelId} ({path})" : run.ModelId;
+        string source = run.ModelPath is { } path && path != run.ModelId ? $"{run.ModelId} ({path})" : run.ModelId;
         return Html.Of(
             $"""
             <section id="run" aria-labelledby="run-title">
             <h2 id="run-title">Run</h2>
             <div class="grid wide">
             <div class="panel"><h3>Provenance</h3>{Pairs([
-                KeyValuePair.Create("Model", model_),
+                KeyValuePair.Create("Model", source),
                 KeyValuePair.Create("Text", run.Text),
                 KeyValuePair.Create("Hooks", hooks),
                 KeyValuePair.Create("Seed", run.Seed.ToString(CultureInfo.InvariantCulture)),
@@ -363,8 +389,11 @@ public static class ReportPage
 
     private static long TokensTrained(SaeResult sae) => sae.Curve.Count == 0 ? 0 : sae.Curve[^1].Tokens;
 
-    private static string Percent(SaeResult sae) =>
-        Numbers.Fixed(sae.Metrics.LossRecovered!.Value * 100, 1) + "%";
+    private static string Percent(SaeResult sae) => Numbers.Fixed(sae.Metrics.LossRecovered!.Value * 100, 1) + "%";
+
+    /// <summary><c>org/name@revision</c> with a commit hash cut to seven digits; the run section has all of it.</summary>
+    private static string ShortId(string id) =>
+        id.LastIndexOf('@') is > 0 and var at && id.Length - at > 20 ? id[..(at + 8)] : id;
 
     private static string Plural(int count, string noun) => $"{Numbers.Count(count)} {noun}{(count == 1 ? "" : "s")}";
 

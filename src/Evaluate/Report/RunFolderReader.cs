@@ -85,9 +85,9 @@ internal sealed class RunFolderReader(string runFolder)
 
     private SaeResult ReadSae(string hookAndSae)
     {
-        string trainRemedy = $"{RerunStage("train")}, or remove {hookAndSae} from both stages if it is no longer wanted";
-        string evaluateRemedy =
-            $"{RerunStage("evaluate")}, or remove train/{hookAndSae} if it is no longer wanted";
+        string trainRemedy =
+            $"{RerunStage("train")}, or remove {hookAndSae} from both stages if it is no longer wanted";
+        string evaluateRemedy = $"{RerunStage("evaluate")}, or remove train/{hookAndSae} if it is no longer wanted";
         JsonNodeReader config = Open($"train/{hookAndSae}/cfg.json", trainRemedy);
         string[] parts = hookAndSae.Split('/');
         string hook = config.Optional("metadata")?.Optional("hook_name")?.AsString() ?? parts[0];
