@@ -240,33 +240,35 @@ public static class ReportPage
                 <section id="features" aria-labelledby="features-title">
                 <h2 id="features-title">Features</h2>
                 <p class="muted">Text each feature fires on. Shade is activation as a share of the feature's maximum; the outlined token is the one the example was picked for.</p>
-                {Lines(model.Saes.Select(SaeFeatures).Where(s => s != Html.None))}
+                {Lines(
+                    model.Saes.Index().Where(s => s.Item.TopFeatures.Count > 0).Select(
+                        (s, order) => SaeFeatures(s.Item, s.Index, order == 0)
+                    )
+                )}
                 </section>
                 """
             )
             : Html.None;
 
-    private static Html SaeFeatures(SaeResult sae, int index) =>
-        sae.TopFeatures.Count == 0
-            ? Html.None
-            : Html.Of(
-                $"""
-                <details class="panel"{OpenFirst(index)}><summary>{Mark(
-                    index
-                )}<strong>{sae.Sae}</strong> <span class="muted">{sae.Hook}, {Plural(
-                    sae.TopFeatures.Count,
-                    "feature"
-                )}</span></summary>
-                <div class="grid features">
-                {Lines(sae.TopFeatures.Select(Feature))}
-                </div>
-                </details>
-                """
-            );
+    private static Html SaeFeatures(SaeResult sae, int index, bool isFirst) =>
+        Html.Of(
+            $"""
+            <details class="panel"{OpenIf(isFirst)}><summary>{Mark(
+                index
+            )}<strong>{sae.Sae}</strong> <span class="muted">{sae.Hook}, {Plural(
+                sae.TopFeatures.Count,
+                "feature"
+            )}</span></summary>
+            <div class="grid features">
+            {Lines(sae.TopFeatures.Select(Feature))}
+            </div>
+            </details>
+            """
+        );
 
     private static Html Feature(FeatureSummary feature) =>
         Html.Of(
-            $"""<article class="feature"><h3>Feature {feature.Index} <span class="muted">fires on {Numbers.Short(feature.Density * 100)}% of tokens, at most {Numbers.Short(feature.MaxActivation)}</span></h3>{Html.Join(feature.Examples.Select(e => Example(e, feature.MaxActivation)))}</article>"""
+            $"""<article class="feature"><h3>Feature {feature.Index} <span class="muted">fires on {Numbers.Short(feature.Density * 100)}% of tokens, max activation {Numbers.Short(feature.MaxActivation)}</span></h3>{Html.Join(feature.Examples.Select(e => Example(e, feature.MaxActivation)))}</article>"""
         );
 
     private static Html Example(FeatureExample example, double maxActivation) =>
@@ -379,7 +381,7 @@ public static class ReportPage
 
     private static Html Figure(string name, string value) => Html.Of($"<div><dt>{name}</dt><dd>{value}</dd></div>");
 
-    private static Html OpenFirst(int index) => index == 0 ? Html.Of($" open") : Html.None;
+    private static Html OpenIf(bool isOpen) => isOpen ? Html.Of($" open") : Html.None;
 
     private static Html Lines(IEnumerable<Html> parts) => new(string.Join('\n', parts.Select(p => p.Markup)));
 
