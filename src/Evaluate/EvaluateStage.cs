@@ -121,7 +121,9 @@ public sealed class EvaluateStage
         {
             if (cancel.IsCancellationRequested)
             {
-                throw new RunInterruptedException("evaluate: interrupted. Run the command again to evaluate what is left.");
+                throw new RunInterruptedException(
+                    "evaluate: interrupted. Run the command again to evaluate what is left."
+                );
             }
             using var scope = NewDisposeScope();
             action(batch);
@@ -168,10 +170,7 @@ public sealed class EvaluateStage
             return new ManifestOutput(name, digest.Bytes, digest.Sha256);
         }
         subject.Folder.Complete(
-            [
-                Publish(MetricsName, metrics),
-                Publish(FeaturesName, subject.Examples.ToJson(run.Config.Report.Features)),
-            ],
+            [Publish(MetricsName, metrics), Publish(FeaturesName, subject.Examples.ToJson(run.Config.Report.Features))],
             new JsonObject { ["loss_recovered"] = metrics["loss_recovered"]!.DeepClone() },
             run.Provenance(wall)
         );
@@ -221,8 +220,7 @@ public sealed class EvaluateStage
 
         public SpliceScore Spliced { get; } = new();
 
-        public FeatureExamples Examples { get; } =
-            new(config.FeaturesFor(run.Model.Config.Width), run.Tokenizer);
+        public FeatureExamples Examples { get; } = new(config.FeaturesFor(run.Model.Config.Width), run.Tokenizer);
 
         public void Add(Transformer model, CleanBatch clean, PackedContext[] batch)
         {

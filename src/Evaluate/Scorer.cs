@@ -62,7 +62,12 @@ public static class Scorer
         if (length < 2 || length > folder.Config.Context)
         {
             throw new ConfigurationException(
-                new Fault("--context", $"{length}", $"2 to {folder.Config.Context}", "Choose a context in this range").ToString()
+                new Fault(
+                    "--context",
+                    $"{length}",
+                    $"2 to {folder.Config.Context}",
+                    "Choose a context in this range"
+                ).ToString()
             );
         }
         var bos = tokenizer.BosId is null ? BosPolicy.None : BosPolicy.EachDocument;
@@ -99,7 +104,12 @@ public static class Scorer
         if (scored == 0)
         {
             throw new ConfigurationException(
-                new Fault("text", "no text to score", "at least two tokens", "Give a text source that is not empty").ToString()
+                new Fault(
+                    "text",
+                    "no text to score",
+                    "at least two tokens",
+                    "Give a text source that is not empty"
+                ).ToString()
             );
         }
         double entropy = counts.Where(c => c > 0).Sum(c => -(c / (double)scored) * Math.Log(c / (double)scored));

@@ -50,11 +50,7 @@ public sealed class HarvestStage
 
     /// <summary>Shard files of one hook, in order.</summary>
     public static IReadOnlyList<string> Shards(RunInputs run, HookPoint hook) =>
-        [
-            .. Directory
-                .EnumerateFiles(run.HookFolder(hook), "shard-*.arrow")
-                .Order(StringComparer.Ordinal),
-        ];
+        [.. Directory.EnumerateFiles(run.HookFolder(hook), "shard-*.arrow").Order(StringComparer.Ordinal)];
 
     /// <exception cref="RunInterruptedException">Cancelled; whole shards are kept.</exception>
     public static void Run(RunInputs run, StageFolder folder, IProgressSink progress, CancellationToken cancel) =>
@@ -85,15 +81,17 @@ public sealed class HarvestStage
         }
         RequireTokens(tokens);
         progress.Update("harvest", tokens, tokens, "tokens");
-        var results = new JsonObject { ["tokens"] = tokens, ["documents"] = documents.Count, ["shards"] = shard };
+        var results = new JsonObject
+        {
+            ["tokens"] = tokens,
+            ["documents"] = documents.Count,
+            ["shards"] = shard,
+        };
         folder.Complete(outputs, results, run.Provenance(clock.Elapsed));
     }
 
     private string ShardPath(HookPoint hook, int shard) =>
-        Path.Combine(
-            run.HookFolder(hook),
-            string.Create(CultureInfo.InvariantCulture, $"shard-{shard:D5}.arrow")
-        );
+        Path.Combine(run.HookFolder(hook), string.Create(CultureInfo.InvariantCulture, $"shard-{shard:D5}.arrow"));
 
     private void WriteShard(
         Transformer model,

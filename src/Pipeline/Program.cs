@@ -1,7 +1,9 @@
 using System.CommandLine;
 using Pipeline.Commands;
 
-var root = new RootCommand("Harvests activations of language models, trains sparse autoencoders on them, and measures them.");
+var root = new RootCommand(
+    "Harvests activations of language models, trains sparse autoencoders on them, and measures them."
+);
 root.Subcommands.Add(RunCommand.Create());
 root.Subcommands.Add(ExplainCommand.Create());
 root.Subcommands.Add(StatusCommand.Create());

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Pipeline.Evaluate;
@@ -23,6 +24,7 @@ internal sealed class StageGraph
     public static readonly IReadOnlyList<string> StageNames = ["harvest", "train", "evaluate", "report"];
 
     private readonly RunInputs run;
+    private readonly DateTimeOffset started = TimeProvider.System.GetUtcNow();
 
     public StageGraph(RunInputs run)
     {
@@ -129,6 +131,7 @@ internal sealed class StageGraph
                     {
                         ["name"] = Path.GetRelativePath(run.Folder, folder.Path).Replace('\\', '/'),
                         ["stage"] = stage,
+                        ["status"] = "complete",
                         ["fingerprint"] = manifest.Fingerprint,
                         ["seconds"] = manifest.Provenance["wall_seconds"]?.DeepClone(),
                         ["finished"] = manifest.Provenance["finished"]?.DeepClone(),
@@ -141,13 +144,20 @@ internal sealed class StageGraph
         {
             ["name"] = run.Config.Name,
             ["seed"] = run.Config.Seed,
-            ["model"] = new JsonObject { ["path"] = run.Config.Model, ["hash"] = run.ModelInput.Fingerprint },
-            ["text"] = new JsonObject { ["path"] = run.Config.Text, ["hash"] = run.TextInput.Fingerprint },
+            ["model"] = new JsonObject
+            {
+                ["id"] = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(run.Config.Model))),
+                ["path"] = run.Config.Model,
+                ["hash"] = run.ModelInput.Fingerprint,
+            },
+            ["text"] = run.Config.Text,
+            ["text_hash"] = run.TextInput.Fingerprint,
             ["hooks"] = new JsonArray([.. run.Hooks.Select(hook => (JsonNode)hook.ToString())]),
             ["device"] = provenance["device"]!.DeepClone(),
             ["threads"] = provenance["threads"]!.DeepClone(),
             ["versions"] = provenance["versions"]!.DeepClone(),
             ["machine"] = provenance["machine"]!.DeepClone(),
+            ["started"] = started.ToString("u", CultureInfo.InvariantCulture),
             ["finished"] = provenance["finished"]!.DeepClone(),
             ["stages"] = stages,
             ["pipeline"] = ConfigurationJson.ToJson(run.Config),

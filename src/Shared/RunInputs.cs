@@ -26,13 +26,7 @@ public sealed class RunInputs
             ),
         ];
         Bos = config.Harvest.Bos ?? (Tokenizer.BosId is null ? BosPolicy.None : BosPolicy.EachDocument);
-        Packer = new TokenPacker(
-            Tokenizer,
-            config.Harvest.Context,
-            Bos,
-            config.Harvest.Separator,
-            $"{where}: harvest"
-        );
+        Packer = new TokenPacker(Tokenizer, config.Harvest.Context, Bos, config.Harvest.Separator, $"{where}: harvest");
         var faults = Check(where).ToList();
         if (faults.Count > 0)
         {
@@ -155,7 +149,10 @@ public sealed class RunInputs
         int width = Model.Config.Width;
         foreach (var fault in Config.Train.Validate(width, "train"))
         {
-            yield return fault with { Where = $"{where}: {fault.Where}" };
+            yield return fault with
+            {
+                Where = $"{where}: {fault.Where}",
+            };
         }
     }
 }

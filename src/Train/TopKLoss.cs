@@ -50,9 +50,7 @@ internal static class TopKLoss
         var reconstruction = errorBD.square().sum(-1).mean();
         var deadNowF = deadF(denseBF.detach().sum(dim: 0) > 0);
         var aux =
-            coefficient > 0
-                ? AuxK(sae, preActsBF, errorBD.detach(), auxK, deadNowF)
-                : zeros([], xBD.dtype, xBD.device);
+            coefficient > 0 ? AuxK(sae, preActsBF, errorBD.detach(), auxK, deadNowF) : zeros([], xBD.dtype, xBD.device);
         return new TopKLosses(
             reconstruction + (coefficient * aux),
             reconstruction,

@@ -164,12 +164,7 @@ public sealed class TrainStage
 
     private double LearningRate(long step) =>
         sae.LearningRateFor(run.Model.Config.Width)
-        * LearningRateSchedule.WarmupThenDecay(
-            step,
-            steps,
-            (long)(sae.Warmup * steps),
-            (long)(sae.Decay * steps)
-        );
+        * LearningRateSchedule.WarmupThenDecay(step, steps, (long)(sae.Warmup * steps), (long)(sae.Decay * steps));
 
     private void Record(TopKTrainer trainer, StepMetrics step, double rate, int batch)
     {

@@ -18,7 +18,10 @@ internal sealed class PipelineOptions
         Description = "cpu, cuda or cuda:INDEX.",
         DefaultValueFactory = _ => "cpu",
     };
-    private readonly Option<int?> threads = new("--threads") { Description = "CPU threads (default: libtorch's choice)." };
+    private readonly Option<int?> threads = new("--threads")
+    {
+        Description = "CPU threads (default: libtorch's choice).",
+    };
 
     public void AddTo(Command command)
     {

@@ -10,7 +10,10 @@ internal static class PretrainCommand
     public static Command Create()
     {
         var file = new Argument<string>("config") { Description = "A pretraining file (YAML)." };
-        var settings = new Option<string[]>("--set") { Description = "A setting in place of the file's: path.to.key=value." };
+        var settings = new Option<string[]>("--set")
+        {
+            Description = "A setting in place of the file's: path.to.key=value.",
+        };
         var command = new Command("pretrain", "Trains a small language model and its tokenizer from text, resumably.");
         command.Arguments.Add(file);
         command.Options.Add(settings);

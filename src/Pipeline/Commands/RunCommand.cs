@@ -50,7 +50,10 @@ internal static class RunCommand
         SummaryTable.Print(graph);
         string report = Path.Combine(run.Folder, "report", "index.html");
         Console.WriteLine(
-            string.Create(CultureInfo.InvariantCulture, $"{made} of {graph.All().Count()} stage folders made in {clock.Elapsed.TotalSeconds:F1} s.")
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"{made} of {graph.All().Count()} stage folders made in {clock.Elapsed.TotalSeconds:F1} s."
+            )
         );
         if (File.Exists(report))
         {

@@ -7,7 +7,8 @@ namespace Pipeline.Commands;
 /// <summary>A run's folder given on the command line, and the stage folders in it.</summary>
 internal static class RunFolder
 {
-    public static Argument<string> Argument() => new("folder") { Description = "A run's folder, such as runs/quickstart." };
+    public static Argument<string> Argument() =>
+        new("folder") { Description = "A run's folder, such as runs/quickstart." };
 
     /// <exception cref="ConfigurationException">No such folder, or nothing a run left.</exception>
     public static IReadOnlyList<string> Stages(string folder)
@@ -16,11 +17,11 @@ internal static class RunFolder
             ?
             [
                 .. Directory
-                    .EnumerateFiles(folder, "*", new EnumerationOptions
-                    {
-                        RecurseSubdirectories = true,
-                        AttributesToSkip = FileAttributes.None,
-                    })
+                    .EnumerateFiles(
+                        folder,
+                        "*",
+                        new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None }
+                    )
                     .Where(file => Path.GetFileName(file) is Manifest.FileName or StageFolder.WorkName)
                     .Select(file => Path.GetDirectoryName(file)!)
                     .Distinct(StringComparer.Ordinal)

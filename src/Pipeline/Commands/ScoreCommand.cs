@@ -13,8 +13,15 @@ internal static class ScoreCommand
     {
         var model = new Argument<string>("model") { Description = "A model folder in Hugging Face layout." };
         var text = new Argument<string>("text") { Description = "A text source." };
-        var tokens = new Option<long>("--tokens") { Description = "At most this many.", DefaultValueFactory = _ => long.MaxValue };
-        var context = new Option<int?>("--context") { Description = "Tokens a context (default: the model's, at most 1024)." };
+        var tokens = new Option<long>("--tokens")
+        {
+            Description = "At most this many.",
+            DefaultValueFactory = _ => long.MaxValue,
+        };
+        var context = new Option<int?>("--context")
+        {
+            Description = "Tokens a context (default: the model's, at most 1024).",
+        };
         var threads = new Option<int?>("--threads") { Description = "CPU threads." };
         var json = new Option<bool>("--json") { Description = "Print one JSON object." };
         var command = new Command("score", "Mean next-token cross-entropy of a model over a text, in nats.");

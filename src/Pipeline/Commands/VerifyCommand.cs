@@ -10,7 +10,10 @@ internal static class VerifyCommand
     public static Command Create()
     {
         var folder = RunFolder.Argument();
-        var command = new Command("verify", "Hashes every artifact again and lists what is missing or altered (exit 3).");
+        var command = new Command(
+            "verify",
+            "Hashes every artifact again and lists what is missing or altered (exit 3)."
+        );
         command.Arguments.Add(folder);
         command.Options.Add(CommandRunner.Verbose);
         command.SetAction(parsed => CommandRunner.Run(parsed, _ => Verify(parsed.GetValue(folder)!)));

@@ -19,13 +19,7 @@ public sealed class ActivationDataset : IDisposable
     /// <param name="blockRows">Rows that stay together until they reach the window.</param>
     /// <param name="windowRows">Rows shuffled among each other.</param>
     /// <param name="rowsDrawn">Where to go on.</param>
-    public ActivationDataset(
-        IReadOnlyList<string> paths,
-        ulong seed,
-        int blockRows,
-        int windowRows,
-        long rowsDrawn = 0
-    )
+    public ActivationDataset(IReadOnlyList<string> paths, ulong seed, int blockRows, int windowRows, long rowsDrawn = 0)
     {
         (this.seed, this.windowRows) = (seed, windowRows);
         shards = [.. paths.Select(ActivationShard.Open)];

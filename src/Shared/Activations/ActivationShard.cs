@@ -122,8 +122,12 @@ public sealed class ActivationShard : IDisposable
         where T : class, IArrowType =>
         schema.GetFieldByName(column)?.DataType as T
         ?? throw new CorruptArtifactException(
-            new Fault(path, $"no column '{column}' of {typeof(T).Name}", "a shard of activations", "Run the harvest again")
-                .ToString()
+            new Fault(
+                path,
+                $"no column '{column}' of {typeof(T).Name}",
+                "a shard of activations",
+                "Run the harvest again"
+            ).ToString()
         );
 
     /// <summary>A whole file as memory, without a copy.</summary>

@@ -25,7 +25,9 @@ public static class Fingerprint
             return leftObject
                 .Select(p => p.Key)
                 .Union(rightObject.Select(p => p.Key))
-                .Select(key => FirstDifference(leftObject[key], rightObject[key], path.Length == 0 ? key : $"{path}.{key}"))
+                .Select(key =>
+                    FirstDifference(leftObject[key], rightObject[key], path.Length == 0 ? key : $"{path}.{key}")
+                )
                 .FirstOrDefault(difference => difference is not null);
         }
         if (left is JsonArray leftArray && right is JsonArray rightArray)

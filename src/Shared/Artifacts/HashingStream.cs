@@ -9,7 +9,10 @@ internal sealed class HashingStream(Stream below) : Stream
     private long written;
 
     public override bool CanRead => false;
-    public override bool CanSeek => false;
+
+    /// <summary>Arrow's writer wants to know its position, which such a stream has; it never moves it.</summary>
+    public override bool CanSeek => true;
+
     public override bool CanWrite => true;
     public override long Length => written;
 

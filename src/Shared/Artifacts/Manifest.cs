@@ -132,5 +132,10 @@ public sealed record Manifest
         Artifacts.Fingerprint.Of(JsonSerializer.SerializeToNode(this with { Self = null }, Format));
 
     private static string Damaged(string path, string found) =>
-        new Fault(path, found, "a manifest as a stage wrote it", "Remove the file; the stage then runs again").ToString();
+        new Fault(
+            path,
+            found,
+            "a manifest as a stage wrote it",
+            "Remove the file; the stage then runs again"
+        ).ToString();
 }

@@ -28,8 +28,12 @@ public sealed class RunLock : IDisposable
         {
             string holder = File.Exists(note) ? File.ReadAllText(note).Trim() : "another process";
             throw new FolderLockedException(
-                new Fault(folder, $"a run by {holder}", "no other run on this folder", "Wait for it or stop it first")
-                    .ToString(),
+                new Fault(
+                    folder,
+                    $"a run by {holder}",
+                    "no other run on this folder",
+                    "Wait for it or stop it first"
+                ).ToString(),
                 e
             );
         }

@@ -98,12 +98,13 @@ public sealed class StageFolder
         {
             if (manifest.Fingerprint != Fingerprint)
             {
-                return (StageState.Stale, Difference(Manifest.Identity(manifest.Stage, manifest.Config, manifest.Inputs)));
+                return (
+                    StageState.Stale,
+                    Difference(Manifest.Identity(manifest.Stage, manifest.Config, manifest.Inputs))
+                );
             }
             var faults = manifest.Verify(Path, rehash: false).ToList();
-            return faults.Count == 0
-                ? (StageState.UpToDate, "up to date")
-                : (StageState.Damaged, faults[0].ToString());
+            return faults.Count == 0 ? (StageState.UpToDate, "up to date") : (StageState.Damaged, faults[0].ToString());
         }
         string work = System.IO.Path.Combine(Path, WorkName);
         if (!File.Exists(work))

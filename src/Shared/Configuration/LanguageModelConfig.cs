@@ -39,7 +39,12 @@ public sealed record LanguageModelConfig : IValidated
     {
         if (Family is not ("llama" or "gpt2"))
         {
-            yield return new Fault(ConfigPath.Join(path, "family"), $"'{Family}'", "llama or gpt2", "Choose one of these");
+            yield return new Fault(
+                ConfigPath.Join(path, "family"),
+                $"'{Family}'",
+                "llama or gpt2",
+                "Choose one of these"
+            );
         }
         if (Family == "gpt2" && KvHeads is { } shared && shared != Heads)
         {

@@ -26,9 +26,7 @@ public static class NextToken
                     .MoveToOuterDisposeScope()
             );
         }
-        return cat(losses, 0)
-            .view(tokensBT.shape[0], tokensBT.shape[1] - 1)
-            .MoveToOuterDisposeScope();
+        return cat(losses, 0).view(tokensBT.shape[0], tokensBT.shape[1] - 1).MoveToOuterDisposeScope();
     }
 
     /// <summary>

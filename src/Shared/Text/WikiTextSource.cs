@@ -18,7 +18,8 @@ public sealed class WikiTextSource(IReadOnlyList<string> files) : ITextSource
         int index = 0;
         foreach (var (_, line) in BoundedLines.Read(file))
         {
-            bool isTitle = line.StartsWith(" = ", StringComparison.Ordinal)
+            bool isTitle =
+                line.StartsWith(" = ", StringComparison.Ordinal)
                 && line.TrimEnd().EndsWith(" =", StringComparison.Ordinal)
                 && !line.StartsWith(" = = ", StringComparison.Ordinal);
             if (isTitle)

@@ -97,6 +97,11 @@ public sealed class TokenPacker
 
     private static ConfigurationException Absent(string where, string token, string remedy) =>
         new(
-            new Fault(where, $"{token} asked for", $"a tokenizer that has {token}; this one names none", remedy).ToString()
+            new Fault(
+                where,
+                $"{token} asked for",
+                $"a tokenizer that has {token}; this one names none",
+                remedy
+            ).ToString()
         );
 }

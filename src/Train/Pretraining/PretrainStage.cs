@@ -282,7 +282,8 @@ public sealed class PretrainStage
     }
 
     /// <summary>What a checkpoint belongs to: every setting that the weights depend on.</summary>
-    private string Identity() => ConfigurationJson.ToJson(config with { Out = ".", CheckpointEvery = 1 }).ToJsonString();
+    private string Identity() =>
+        ConfigurationJson.ToJson(config with { Out = ".", CheckpointEvery = 1 }).ToJsonString();
 
     private void Seal(Transformer model, LanguageModelTrainer trainer, int[] training, int[] heldOut)
     {

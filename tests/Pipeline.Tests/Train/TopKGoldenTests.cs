@@ -20,9 +20,7 @@ public class TopKGoldenTests
     public void Losses_gradients_and_updates_match_dictionary_learning(string file, string precision, double tolerance)
     {
         using var scope = NewDisposeScope();
-        using var json = JsonDocument.Parse(
-            File.ReadAllBytes(TestData.Require("golden", "training", file + ".json"))
-        );
+        using var json = JsonDocument.Parse(File.ReadAllBytes(TestData.Require("golden", "training", file + ".json")));
         var root = json.RootElement;
         var expected = root.GetProperty(precision);
         var type = precision == "f32" ? ScalarType.Float32 : ScalarType.Float64;
@@ -156,12 +154,7 @@ public class TopKGoldenTests
             k
         );
 
-    private static void CompareAll(
-        TopKAutoencoder sae,
-        Func<Tensor, Tensor> of,
-        JsonElement expected,
-        double tolerance
-    )
+    private static void CompareAll(TopKAutoencoder sae, Func<Tensor, Tensor> of, JsonElement expected, double tolerance)
     {
         Compare(of(sae.W_enc), expected.GetProperty("encoder.weight"), tolerance);
         Compare(of(sae.b_enc), expected.GetProperty("encoder.bias"), tolerance);

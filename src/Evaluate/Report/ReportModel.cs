@@ -1,0 +1,140 @@
+namespace Pipeline.Evaluate.Report;
+
+/// <summary>All the report page shows of one run; read from the run folder's artifacts, drawn by <see cref="ReportPage"/>.</summary>
+/// <param name="Run">What was run, where, with which versions, and how long each stage took.</param>
+/// <param name="Saes">One entry per trained autoencoder, ordered by layer, then hook, then name.</param>
+public sealed record ReportModel(RunSummary Run, IReadOnlyList<SaeResult> Saes)
+{
+    /// <summary>Reads the artifacts of a run folder; the picture of what is read opens <see cref="RunFolderReader"/>.</summary>
+    /// <exception cref="Pipeline.Shared.CorruptArtifactException">A file is missing, or does not hold what it should.</exception>
+    public static ReportModel Read(string runFolder) => new RunFolderReader(runFolder).Read();
+}
+
+/// <summary>Provenance and cost of a run, from <c>run.json</c> and <c>harvest/manifest.json</c>.</summary>
+public sealed record RunSummary
+{
+    public required string Name { get; init; }
+    public required long Seed { get; init; }
+
+    /// <summary>Model id, such as <c>openai-community/gpt2</c>.</summary>
+    public required string ModelId { get; init; }
+
+    /// <summary>Where the model was read from; null where run.json does not say.</summary>
+    public string? ModelPath { get; init; }
+
+    public required string Text { get; init; }
+    public required long TokensHarvested { get; init; }
+    public required long DocumentsHarvested { get; init; }
+
+    /// <summary>UTC, as the run wrote it.</summary>
+    public required string Started { get; init; }
+
+    /// <summary>UTC, as the run wrote it; null while the run is still going (the report is one of its stages).</summary>
+    public string? Finished { get; init; }
+
+    public IReadOnlyList<StageTiming> Stages { get; init; } = [];
+    public IReadOnlyList<KeyValuePair<string, string>> Versions { get; init; } = [];
+    public IReadOnlyList<KeyValuePair<string, string>> Machine { get; init; } = [];
+
+    /// <summary>The resolved pipeline, as indented JSON.</summary>
+    public string? PipelineJson { get; init; }
+}
+
+/// <summary>Wall time of a stage in seconds; null while it has not ended.</summary>
+public sealed record StageTiming(string Name, double? Seconds, string Status);
+
+/// <summary>One autoencoder: what it is, how it trained and how it scored.</summary>
+public sealed record SaeResult
+{
+    public required string Hook { get; init; }
+
+    /// <summary>The block the hook lies in; null for hooks outside the blocks (embeddings, final norm).</summary>
+    public int? Layer { get; init; }
+
+    /// <summary>Folder name, such as <c>topk-1024-k32</c>.</summary>
+    public required string Sae { get; init; }
+
+    public required string Architecture { get; init; }
+
+    /// <summary>Model width D.</summary>
+    public required int DIn { get; init; }
+
+    /// <summary>Dictionary size F.</summary>
+    public required int Features { get; init; }
+
+    /// <summary>Active latents per token; null for architectures whose L0 is not fixed.</summary>
+    public int? K { get; init; }
+
+    public required SaeMetrics Metrics { get; init; }
+    public IReadOnlyList<TrainingPoint> Curve { get; init; } = [];
+
+    /// <summary>Features to show; empty where <c>features.json</c> is absent.</summary>
+    public IReadOnlyList<FeatureSummary> TopFeatures { get; init; } = [];
+}
+
+/// <summary>
+/// The numbers of <c>evaluate/&lt;hook&gt;/&lt;sae&gt;/metrics.json</c>, under its key names. Null means undefined
+/// (a ratio over zero), which the file writes as <c>null</c> or <c>"NaN"</c>. Definitions: <see cref="MetricCatalog"/>.
+/// </summary>
+public sealed record SaeMetrics
+{
+    /// <summary>Tokens scored.</summary>
+    public required long Tokens { get; init; }
+    public double? L0 { get; init; }
+    public double? L1 { get; init; }
+    public double? Fvu { get; init; }
+    public double? ExplainedVariance { get; init; }
+    public double? NmseToZero { get; init; }
+    public double? Mse { get; init; }
+    public double? Cosine { get; init; }
+    public double? L2Ratio { get; init; }
+    public double? RelativeBias { get; init; }
+    public double? CeClean { get; init; }
+    public double? CeSpliced { get; init; }
+    public double? CeZero { get; init; }
+    public double? CeMean { get; init; }
+    public double? LossRecovered { get; init; }
+    public double? LossRecoveredMean { get; init; }
+    public double? CeDelta { get; init; }
+    public double? Kl { get; init; }
+    public double? DeadFraction { get; init; }
+    public required DensityHistogram Density { get; init; }
+
+    /// <summary>Definitions the file itself states, by metric key; they win over the built-in ones.</summary>
+    public IReadOnlyDictionary<string, string> Definitions { get; init; } = new Dictionary<string, string>();
+}
+
+/// <summary>How many latents fire how often: bin i counts those with log10 frequency in [Edges[i], Edges[i + 1]).</summary>
+/// <param name="Edges">Ascending log10 frequencies, one more than counts.</param>
+/// <param name="Counts">Latents per bin; latents that never fired are in none.</param>
+public sealed record DensityHistogram(double[] Edges, double[] Counts);
+
+/// <summary>One line of <c>train/&lt;hook&gt;/&lt;sae&gt;/metrics.jsonl</c>; null where the line lacks the key.</summary>
+public sealed record TrainingPoint
+{
+    public required long Step { get; init; }
+    public required long Tokens { get; init; }
+    public double? Loss { get; init; }
+    public double? Mse { get; init; }
+    public double? AuxLoss { get; init; }
+    public double? Fvu { get; init; }
+    public double? L0 { get; init; }
+    public double? LearningRate { get; init; }
+    public double? DeadFraction { get; init; }
+}
+
+/// <param name="Index">Row of the decoder.</param>
+/// <param name="Density">Share of tokens the feature fires on, 0 to 1.</param>
+/// <param name="MaxActivation">Largest activation seen.</param>
+/// <param name="Examples">Text it fires on, best first.</param>
+public sealed record FeatureSummary(
+    int Index,
+    double Density,
+    double MaxActivation,
+    IReadOnlyList<FeatureExample> Examples
+);
+
+/// <param name="Tokens">Decoded text of each token.</param>
+/// <param name="Activations">The feature's activation at each token.</param>
+/// <param name="Peak">Index of the token the example was picked for.</param>
+public sealed record FeatureExample(IReadOnlyList<string> Tokens, IReadOnlyList<float> Activations, int Peak);

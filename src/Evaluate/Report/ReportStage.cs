@@ -1,0 +1,63 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using Pipeline.Shared.Artifacts;
+
+namespace Pipeline.Evaluate.Report;
+
+/// <summary>
+/// <code>
+/// run.json, metrics.jsonl, metrics.json, features.json ──> report/index.html
+/// </code>
+/// </summary>
+public static class ReportStage
+{
+    private const string PageName = "index.html";
+
+    /// <summary>The stage's folder, compared with what it would be made from now.</summary>
+    /// <param name="runFolder">The run.</param>
+    /// <param name="evaluations">Every SAE's evaluation.</param>
+    public static StageFolder Folder(string runFolder, IEnumerable<StageFolder> evaluations) =>
+        new(
+            Path.Combine(runFolder, "report"),
+            "report",
+            [],
+            [
+                .. evaluations.Select(folder =>
+                {
+                    string name = Path.GetRelativePath(runFolder, folder.Path).Replace('\\', '/');
+                    return new ManifestInput(name, name, folder.Fingerprint);
+                }),
+            ]
+        );
+
+    public static void Run(string runFolder, StageFolder folder)
+    {
+        var clock = Stopwatch.StartNew();
+        folder.Begin();
+        var digest = Write(runFolder);
+        folder.Complete(
+            [new ManifestOutput(PageName, digest.Bytes, digest.Sha256)],
+            [],
+            new JsonObject { ["wall_seconds"] = Math.Round(clock.Elapsed.TotalSeconds, 3) }
+        );
+    }
+
+    /// <summary>Builds the page of a finished run again; returns its full path.</summary>
+    public static string Rebuild(string runFolder)
+    {
+        string folder = Path.Combine(runFolder, "report");
+        var before = Manifest.TryRead(folder);
+        var digest = Write(runFolder);
+        if (before is not null)
+        {
+            (before with { Outputs = [new ManifestOutput(PageName, digest.Bytes, digest.Sha256)] }).Write(folder);
+        }
+        return Path.GetFullPath(Path.Combine(folder, PageName));
+    }
+
+    private static FileDigest Write(string runFolder) =>
+        AtomicFile.WriteText(
+            Path.Combine(runFolder, "report", PageName),
+            ReportPage.Render(ReportModel.Read(runFolder))
+        );
+}

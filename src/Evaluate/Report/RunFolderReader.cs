@@ -1,0 +1,260 @@
+using System.Globalization;
+using System.Text.Json;
+using Pipeline.Shared;
+
+namespace Pipeline.Evaluate.Report;
+
+// run.json ──────────────────────────────────────┐
+// harvest/manifest.json ─────────────────────────┤
+// train/<hook>/<sae>/{cfg.json, metrics.jsonl} ──┼──> ReportModel
+// evaluate/<hook>/<sae>/metrics.json ────────────┤
+// evaluate/<hook>/<sae>/features.json (optional) ┘
+
+/// <summary>Reads a run folder into a <see cref="ReportModel"/>; every fault names its file and field.</summary>
+internal sealed class RunFolderReader(string runFolder)
+{
+    private static readonly JsonSerializerOptions s_indented = new()
+    {
+        WriteIndented = true,
+        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
+
+    public ReportModel Read() => new(ReadRun(), ReadSaes());
+
+    private RunSummary ReadRun()
+    {
+        JsonNodeReader run = Open("run.json", "Run the pipeline into this folder again with `sae run`");
+        JsonNodeReader model = run.Required("model");
+        JsonNodeReader harvest = Open("harvest/manifest.json", RerunStage("harvest")).Required("results");
+        return new RunSummary
+        {
+            Name = run.Required("name").AsString(),
+            Seed = run.Required("seed").AsInt64(),
+            ModelId = model.Required("id").AsString(),
+            ModelPath = model.Optional("path")?.AsString(),
+            Text = run.Required("text").AsText(),
+            TokensHarvested = harvest.Required("tokens").AsInt64(),
+            DocumentsHarvested = harvest.Required("documents").AsInt64(),
+            Started = run.Required("started").AsString(),
+            Finished = run.Optional("finished")?.AsString(),
+            Stages = [.. run.Required("stages").AsArray().Select(ReadStage)],
+            Versions = run.Required("versions").AsTextEntries(),
+            Machine = run.Required("machine").AsTextEntries(),
+            PipelineJson = run.Optional("pipeline") is { } pipeline
+                ? JsonSerializer.Serialize(pipeline.Element, s_indented)
+                : null,
+        };
+    }
+
+    private static StageTiming ReadStage(JsonNodeReader stage) =>
+        new(
+            stage.Required("name").AsString(),
+            stage.OptionalDouble("seconds"),
+            stage.Optional("status")?.AsString() ?? ""
+        );
+
+    private IReadOnlyList<SaeResult> ReadSaes()
+    {
+        List<string> folders = [.. SaeFolders("train").Union(SaeFolders("evaluate"))];
+        if (folders.Count == 0)
+        {
+            throw Missing("train", "no <hook>/<sae> folder", "a folder per trained autoencoder", RerunStage("train"));
+        }
+        return
+        [
+            .. folders
+                .Select(ReadSae)
+                .OrderBy(s => s.Layer ?? int.MaxValue)
+                .ThenBy(s => s.Hook, StringComparer.Ordinal)
+                .ThenBy(s => s.Sae, StringComparer.Ordinal),
+        ];
+    }
+
+    /// <summary>The <c>hook/sae</c> paths under a stage. Both stages are asked, so that neither half can be missing unseen.</summary>
+    private IEnumerable<string> SaeFolders(string stage)
+    {
+        string root = Path.Combine(runFolder, stage);
+        return Directory.Exists(root)
+            ? Directory
+                .EnumerateDirectories(root)
+                .SelectMany(Directory.EnumerateDirectories)
+                .Where(folder => !new DirectoryInfo(folder).Name.StartsWith('.'))
+                .Select(folder => Path.GetRelativePath(root, folder).Replace('\\', '/'))
+            : [];
+    }
+
+    private SaeResult ReadSae(string hookAndSae)
+    {
+        string trainRemedy =
+            $"{RerunStage("train")}, or remove {hookAndSae} from both stages if it is no longer wanted";
+        string evaluateRemedy = $"{RerunStage("evaluate")}, or remove train/{hookAndSae} if it is no longer wanted";
+        JsonNodeReader config = Open($"train/{hookAndSae}/cfg.json", trainRemedy);
+        string[] parts = hookAndSae.Split('/');
+        string hook = config.Optional("metadata")?.Optional("hook_name")?.AsString() ?? parts[0];
+        return new SaeResult
+        {
+            Hook = hook,
+            Layer = LayerOf(hook),
+            Sae = parts[1],
+            Architecture = config.Required("architecture").AsString(),
+            DIn = config.Required("d_in").AsInt32(),
+            Features = config.Required("d_sae").AsInt32(),
+            K = config.Optional("k")?.AsInt32(),
+            Metrics = ReadMetrics(Open($"evaluate/{hookAndSae}/metrics.json", evaluateRemedy)),
+            Curve = ReadCurve($"train/{hookAndSae}/metrics.jsonl", trainRemedy),
+            TopFeatures = ReadFeatures($"evaluate/{hookAndSae}/features.json", evaluateRemedy),
+        };
+    }
+
+    /// <summary><c>blocks.7.hook_resid_post</c> lies in layer 7.</summary>
+    private static int? LayerOf(string hook) =>
+        hook.Split('.') is ["blocks", var layer, ..]
+        && int.TryParse(layer, NumberStyles.None, CultureInfo.InvariantCulture, out int value)
+            ? value
+            : null;
+
+    private static SaeMetrics ReadMetrics(JsonNodeReader metrics) =>
+        new()
+        {
+            Tokens = metrics.Required("tokens").AsInt64(),
+            L0 = metrics.RequiredOrUndefined("l0"),
+            L1 = metrics.RequiredOrUndefined("l1"),
+            Fvu = metrics.RequiredOrUndefined("fvu"),
+            ExplainedVariance = metrics.RequiredOrUndefined("explained_variance"),
+            NmseToZero = metrics.RequiredOrUndefined("nmse_to_zero"),
+            Mse = metrics.RequiredOrUndefined("mse"),
+            Cosine = metrics.RequiredOrUndefined("cosine"),
+            L2Ratio = metrics.RequiredOrUndefined("l2_ratio"),
+            RelativeBias = metrics.RequiredOrUndefined("relative_bias"),
+            CeClean = metrics.RequiredOrUndefined("ce_clean"),
+            CeSpliced = metrics.RequiredOrUndefined("ce_spliced"),
+            CeZero = metrics.RequiredOrUndefined("ce_zero"),
+            CeMean = metrics.RequiredOrUndefined("ce_mean"),
+            LossRecovered = metrics.RequiredOrUndefined("loss_recovered"),
+            LossRecoveredMean = metrics.RequiredOrUndefined("loss_recovered_mean"),
+            CeDelta = metrics.RequiredOrUndefined("ce_delta"),
+            Kl = metrics.RequiredOrUndefined("kl"),
+            DeadFraction = metrics.RequiredOrUndefined("dead_fraction"),
+            Density = ReadHistogram(metrics.Required("density_histogram")),
+            Definitions = new Dictionary<string, string>(
+                metrics.Optional("definitions")?.AsTextEntries().DistinctBy(e => e.Key) ?? []
+            ),
+        };
+
+    private static DensityHistogram ReadHistogram(JsonNodeReader histogram)
+    {
+        double[] edges = [.. histogram.Required("edges").AsArray().Select(e => e.AsDouble())];
+        double[] counts = [.. histogram.Required("counts").AsArray().Select(c => c.AsDouble())];
+        if (edges.Length != counts.Length + 1)
+        {
+            throw histogram.Corrupt($"{edges.Length} edges around {counts.Length} counts", "one edge more than counts");
+        }
+        for (int i = 1; i < edges.Length; i++)
+        {
+            // Negated, so that an undefined edge fails too.
+            if (!(edges[i] > edges[i - 1]))
+            {
+                throw histogram.Corrupt($"edge {i} not above the one before it", "ascending edges");
+            }
+        }
+        if (counts.Any(c => !(c >= 0)))
+        {
+            throw histogram.Corrupt("a negative or undefined count", "counts of zero or more");
+        }
+        return new DensityHistogram(edges, counts);
+    }
+
+    private List<TrainingPoint> ReadCurve(string file, string remedy)
+    {
+        List<TrainingPoint> curve = [];
+        int number = 0;
+        foreach (string line in File.ReadLines(Require(file, remedy)))
+        {
+            number++;
+            if (!string.IsNullOrWhiteSpace(line))
+            {
+                string where = string.Create(CultureInfo.InvariantCulture, $"{file}, line {number}");
+                curve.Add(ReadPoint(Parse(where, remedy, line)));
+            }
+        }
+        return curve;
+    }
+
+    private static TrainingPoint ReadPoint(JsonNodeReader line) =>
+        new()
+        {
+            Step = line.Required("step").AsInt64(),
+            Tokens = line.Required("tokens").AsInt64(),
+            Loss = line.OptionalDouble("loss"),
+            Mse = line.OptionalDouble("mse"),
+            AuxLoss = line.OptionalDouble("aux_loss"),
+            Fvu = line.OptionalDouble("fvu"),
+            L0 = line.OptionalDouble("l0"),
+            LearningRate = line.OptionalDouble("learning_rate"),
+            DeadFraction = line.OptionalDouble("dead_fraction"),
+        };
+
+    private IReadOnlyList<FeatureSummary> ReadFeatures(string file, string remedy)
+    {
+        if (!File.Exists(Path.Combine(runFolder, file)))
+        {
+            return [];
+        }
+        return
+        [
+            .. Open(file, remedy)
+                .Required("features")
+                .AsArray()
+                .Select(feature => new FeatureSummary(
+                    feature.Required("index").AsInt32(),
+                    feature.Required("density").AsDouble(),
+                    feature.Required("max_activation").AsDouble(),
+                    [.. feature.Required("examples").AsArray().Select(ReadExample)]
+                )),
+        ];
+    }
+
+    private static FeatureExample ReadExample(JsonNodeReader example)
+    {
+        string[] tokens = [.. example.Required("tokens").AsArray().Select(t => t.AsString())];
+        float[] activations = [.. example.Required("activations").AsArray().Select(a => (float)a.AsDouble())];
+        int peak = example.Required("peak").AsInt32();
+        if (tokens.Length != activations.Length)
+        {
+            throw example.Corrupt($"{tokens.Length} tokens and {activations.Length} activations", "one for each");
+        }
+        if (peak < 0 || peak >= tokens.Length)
+        {
+            throw example.Corrupt($"peak {peak}", $"the index of one of {tokens.Length} tokens");
+        }
+        return new FeatureExample(tokens, activations, peak);
+    }
+
+    private JsonNodeReader Open(string file, string remedy) =>
+        Parse(file, remedy, File.ReadAllText(Require(file, remedy)));
+
+    private static JsonNodeReader Parse(string where, string remedy, string json)
+    {
+        try
+        {
+            using var document = JsonDocument.Parse(json);
+            return new JsonNodeReader(where, "", remedy, document.RootElement.Clone()).AsObject();
+        }
+        catch (JsonException e)
+        {
+            string found = json.Length == 0 ? "an empty file" : $"text that is not JSON ({e.Message.TrimEnd('.')})";
+            throw new CorruptArtifactException(new Fault(where, found, "a JSON object", remedy).ToString(), e);
+        }
+    }
+
+    private string Require(string file, string remedy)
+    {
+        string path = Path.Combine(runFolder, file);
+        return File.Exists(path) ? path : throw Missing(file, "no such file", $"it in {runFolder}", remedy);
+    }
+
+    private static CorruptArtifactException Missing(string where, string found, string expected, string remedy) =>
+        new(new Fault(where, found, expected, remedy).ToString());
+
+    private static string RerunStage(string stage) => $"Re-run the {stage} stage with `sae run --only {stage}`";
+}
