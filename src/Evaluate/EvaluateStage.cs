@@ -135,8 +135,8 @@ public sealed class EvaluateStage
             throw new ConfigurationException(
                 new Fault(
                     $"text: {run.Config.Text}",
-                    "no held-out document",
-                    "at least one document to evaluate on",
+                    "held-out documents without two tokens",
+                    "held-out text to evaluate on",
                     "Raise harvest.heldOut or give more text"
                 ).ToString()
             );

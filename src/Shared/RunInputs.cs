@@ -146,6 +146,18 @@ public sealed class RunInputs
                 "Remove the one that is there twice"
             );
         }
+        foreach (bool heldOut in new[] { false, true })
+        {
+            if (!Documents(heldOut).Any())
+            {
+                yield return new Fault(
+                    $"{where}: text: {Config.Text}",
+                    heldOut ? "no document that is held out" : "no document to harvest",
+                    "documents on both sides of the split by content (harvest.heldOut)",
+                    "Give more text, or change harvest.heldOut"
+                );
+            }
+        }
         int width = Model.Config.Width;
         foreach (var fault in Config.Train.Validate(width, "train"))
         {

@@ -305,9 +305,12 @@ public sealed class PretrainStage
             ["steps"] = trainer.Step,
             ["tokens"] = trainer.Step * config.Batch * config.Model.Context,
             ["distinct_tokens"] = training.Length,
-            ["held_out_ce"] = trainer.Evaluate(heldOut, int.MaxValue),
-            ["held_out_unigram_ce"] = Unigram.CrossEntropy(training, heldOut, model.Config.Vocabulary),
         };
+        if (heldOut.Length >= config.Model.Context)
+        {
+            summary["held_out_ce"] = trainer.Evaluate(heldOut, int.MaxValue);
+            summary["held_out_unigram_ce"] = Unigram.CrossEntropy(training, heldOut, model.Config.Vocabulary);
+        }
         AtomicFile.WriteText(
             Path.Combine(config.Out, "training", "summary.json"),
             summary.ToJsonString(indented) + "\n"

@@ -41,8 +41,7 @@ public sealed class ConfigurationJsonTests
                 "warmup",
                 "decay",
                 "gradientClip",
-                "seed",
-                "normalize"
+                "seed"
             );
         sae["architecture"]!.GetValue<string>().Should().Be("topk");
     }

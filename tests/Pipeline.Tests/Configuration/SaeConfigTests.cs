@@ -22,7 +22,7 @@ public sealed class SaeConfigTests
             Warmup = 0.05,
         };
 
-        sae.Identifier(128).Should().Be("topk-1024-k32-dead1M-lr0.001-sqrt-d-seed7");
+        sae.Identifier(128).Should().Be("topk-1024-k32-dead1M-lr0.001-seed7");
     }
 
     [Fact]

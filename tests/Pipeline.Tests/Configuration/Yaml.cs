@@ -23,7 +23,6 @@ internal static class Yaml
               k: 16
               learningRate: 1e-3
               auxK: 64
-              normalize: unit_mean_square
         evaluate:
           tokens: 20k
         report: {features: 64}

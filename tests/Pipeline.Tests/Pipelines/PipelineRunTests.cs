@@ -1,0 +1,161 @@
+using System.Text.Json.Nodes;
+using Pipeline.Shared;
+using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Configuration;
+using TorchSharp;
+
+namespace Pipeline.Tests.Pipelines;
+
+/// <summary>Whole runs: what they leave, what they skip, and that interrupted ones end in the same bytes.</summary>
+public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
+{
+    private static readonly IReadOnlySet<string> AllStages = StageGraph.StageNames.ToHashSet();
+
+    [Fact]
+    public void A_run_leaves_the_artifact_tree_and_running_again_does_nothing()
+    {
+        using var folder = new TempFolder();
+        string run = folder.File("run");
+
+        var first = SaeProcess.Run("run", tiny.Pipeline, "--out", run, "--threads", "1");
+        var again = SaeProcess.Run("run", tiny.Pipeline, "--out", run, "--threads", "1");
+
+        first.ExitCode.Should().Be(0, first.Error);
+        foreach (string hook in new[] { "blocks.0.hook_resid_post", "blocks.1.hook_resid_post" })
+        {
+            string sae = Path.Combine(hook, "topk-64-k4-dead1k-lr0.001");
+            File.Exists(Path.Combine(run, "harvest", hook, "shard-00000.arrow")).Should().BeTrue();
+            File.Exists(Path.Combine(run, "train", sae, "sae_weights.safetensors")).Should().BeTrue();
+            var metrics = JsonNode.Parse(File.ReadAllText(Path.Combine(run, "evaluate", sae, "metrics.json")))!;
+            metrics["l0"]!.GetValue<double>().Should().BeInRange(0.1, 4);
+            metrics["fvu"]!.GetValue<double>().Should().BeInRange(0, 1);
+            metrics["loss_recovered"]!.GetValue<double>().Should().BeInRange(0, 1.2);
+            metrics["definitions"]!.AsObject().Select(p => p.Key).Should().Contain(["kl", "ce_mean", "relative_bias"]);
+        }
+        File.ReadAllText(Path.Combine(run, "report", "index.html")).Should().Contain("blocks.1.hook_resid_post");
+        again.ExitCode.Should().Be(0, again.Error);
+        again.Output.Should().Contain("nothing to do");
+        SaeProcess.Run("verify", run).ExitCode.Should().Be(0);
+        SaeProcess.Run("status", run).Output.Should().Contain("complete").And.NotContain("unfinished");
+    }
+
+    [Fact]
+    public void A_deleted_shard_is_noticed_by_verify_and_made_again_bit_for_bit()
+    {
+        using var folder = new TempFolder();
+        Run(folder.Path);
+        string shard = Path.Combine(folder.Path, "harvest", "blocks.0.hook_resid_post", "shard-00002.arrow");
+        var before = Hashes(folder.Path);
+        File.Delete(shard);
+
+        var verified = SaeProcess.Run("verify", folder.Path);
+        Run(folder.Path).Should().Be(1);
+
+        verified.ExitCode.Should().Be(3);
+        verified.Error.Should().Contain(shard);
+        Hashes(folder.Path).Should().Equal(before);
+    }
+
+    [Fact]
+    public void A_run_interrupted_in_every_stage_ends_in_the_same_bytes()
+    {
+        using var whole = new TempFolder();
+        using var broken = new TempFolder();
+        Run(whole.Path);
+        int interruptions = 0;
+        bool finished = false;
+        while (!finished)
+        {
+            using var cancel = new CancellationTokenSource();
+            int updates = 0;
+            // Each attempt lasts one progress report longer than the one before: every stage is cut several times.
+            int last = 2 + interruptions;
+            var progress = new SilentProgress(
+                (_, _) =>
+                {
+                    if (++updates == last)
+                    {
+                        cancel.Cancel();
+                    }
+                }
+            );
+            try
+            {
+                Run(broken.Path, progress, cancel.Token);
+                finished = true;
+            }
+            catch (RunInterruptedException)
+            {
+                interruptions++;
+            }
+            interruptions.Should().BeLessThan(100);
+        }
+
+        interruptions.Should().BeGreaterThan(5);
+        Hashes(broken.Path).Should().Equal(Hashes(whole.Path));
+    }
+
+    [Fact]
+    public void One_changed_setting_makes_just_what_depends_on_it_again_and_explain_says_why()
+    {
+        using var folder = new TempFolder();
+        Run(folder.Path);
+        var before = Hashes(folder.Path);
+
+        var explained = SaeProcess.Run(
+            "explain",
+            tiny.Pipeline,
+            "--out",
+            folder.Path,
+            "--threads",
+            "1",
+            "--set",
+            "train.tokens=5120"
+        );
+        int made = Run(folder.Path, "train.tokens=5120");
+
+        explained.Output.Should().Contain("skip  harvest: up to date");
+        explained.Output.Should().Contain("config.tokens was 6400, now 5120");
+        made.Should().Be(5); // two SAEs, two evaluations, the report
+        var after = Hashes(folder.Path);
+        after.Where(p => p.Key.StartsWith("harvest/", StringComparison.Ordinal)).Should().BeSubsetOf(before);
+    }
+
+    [Fact]
+    public void Evaluation_settings_leave_harvest_and_training_alone()
+    {
+        using var folder = new TempFolder();
+        Run(folder.Path);
+
+        Run(folder.Path, "evaluate.tokens=300").Should().Be(3);
+    }
+
+    private int Run(string folder, params string[] settings) =>
+        Run(folder, new SilentProgress(), CancellationToken.None, settings);
+
+    private int Run(string folder, IProgressSink progress, CancellationToken cancel, params string[] settings)
+    {
+        torch.set_num_threads(1);
+        var config = YamlConfiguration.Load<PipelineConfig>(tiny.Pipeline, settings);
+        var run = RunInputs.Open(config, tiny.Pipeline, folder, torch.CPU);
+        return new StageGraph(run).Run(AllStages, progress, cancel);
+    }
+
+    /// <summary>Every artifact that is not about time: manifests and run.json hold wall times, and the report shows them.</summary>
+    private static SortedDictionary<string, string> Hashes(string folder)
+    {
+        var hashes = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        foreach (string file in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories))
+        {
+            string name = Path.GetRelativePath(folder, file).Replace('\\', '/');
+            if (
+                Path.GetFileName(name)
+                is not ("manifest.json" or "run.json" or "index.html" or ".lock" or ".lock.holder")
+            )
+            {
+                hashes[name] = FileDigest.Of(file).Sha256;
+            }
+        }
+        return hashes;
+    }
+}

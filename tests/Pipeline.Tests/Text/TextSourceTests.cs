@@ -1,0 +1,96 @@
+using Pipeline.Shared;
+using Pipeline.Shared.Text;
+
+namespace Pipeline.Tests.Text;
+
+public class TextSourceTests
+{
+    [Fact]
+    public void Real_Wikipedia_gives_every_page_with_a_body_once_and_in_order()
+    {
+        string file = TestData.Require("data", "wikipedia", "enwiki2015", "AA", "wiki_00");
+        string[] opened = [.. File.ReadLines(file).Where(l => l.StartsWith("<doc id=", StringComparison.Ordinal))];
+
+        var documents = TextSources.Open(file, "test").Read().ToList();
+
+        documents.Count.Should().BeLessThanOrEqualTo(opened.Length).And.BeGreaterThan(opened.Length / 2);
+        documents.Select(d => d.Id).Should().OnlyHaveUniqueItems();
+        string[] ids = [.. opened.Select(l => l.Split('"')[1])];
+        documents.Select(d => Array.IndexOf(ids, d.Id)).Should().BeInAscendingOrder().And.NotContain(-1);
+        documents.Should().OnlyContain(d => d.Text.Length > 0 && d.Title.Length > 0 && !d.Text.Contains("</doc>"));
+    }
+
+    [Fact]
+    public void Pages_that_are_only_a_title_are_skipped()
+    {
+        string folder = TestData.Require("data", "wikipedia", "enwiki2018");
+
+        var documents = TextSources.Open(folder, "test").Read().ToList();
+
+        documents.Should().NotBeEmpty().And.OnlyContain(d => d.Text.Length > 0 && d.Text != d.Title);
+    }
+
+    [Fact]
+    public void JSON_lines_keep_id_title_and_text()
+    {
+        using var folder = new TempFolder();
+        string path = folder.Write(
+            "a.jsonl",
+            """
+            {"id": "x", "title": "T", "text": "one\ntwo"}
+
+            {"id": 7, "text": "three"}
+            """
+        );
+
+        TextSources
+            .Open(path, "test")
+            .Read()
+            .Should()
+            .Equal(new Document("x", "T", "one\ntwo"), new Document("7", "", "three"));
+    }
+
+    [Theory]
+    [InlineData("a.jsonl", "{\"text\": \"fine\"}\n{\"title\": \"no text\"}\n", "a.jsonl: line 2")]
+    [InlineData("a.jsonl", "{\"text\": \n", "a.jsonl: line 1")]
+    [InlineData("wiki_00", "<doc id=\"1\" url=\"u\" title=\"t\">\nt\n\nbody\n", "wiki_00: line 1")]
+    [InlineData("wiki_00", "plain words\n", "wiki_00: line 1")]
+    public void Malformed_text_is_refused_by_file_and_line(string name, string content, string where)
+    {
+        using var folder = new TempFolder();
+        string path = folder.Write(name, content);
+
+        ((Action)(() => _ = TextSources.Open(path, "test").Read().ToList()))
+            .Should()
+            .Throw<ConfigurationException>()
+            .Which.Message.Should()
+            .Contain(where);
+    }
+
+    [Fact]
+    public void Bytes_that_are_not_UTF8_are_refused()
+    {
+        using var folder = new TempFolder();
+        string path = folder.File("a.txt");
+        using (var stream = File.Create(path))
+        {
+            stream.Write([0x61, 0xff, 0xfe, 0x62]);
+        }
+
+        ((Action)(() => _ = TextSources.Open(path, "test").Read().ToList()))
+            .Should()
+            .Throw<ConfigurationException>()
+            .Which.Message.Should()
+            .Contain("UTF-8");
+    }
+
+    [Fact]
+    public void The_split_depends_on_content_alone_and_has_the_asked_size()
+    {
+        Document[] documents = [.. Enumerable.Range(0, 4000).Select(i => new Document($"{i}", "t", $"text {i}"))];
+
+        documents.Count(d => DocumentSplit.IsHeldOut(d, 0.1)).Should().BeInRange(330, 470);
+        bool[] split = [.. documents.Select(d => DocumentSplit.IsHeldOut(d, 0.1))];
+        documents.Select(d => DocumentSplit.IsHeldOut(d with { Id = "another" }, 0.1)).Should().Equal(split);
+    }
+}
