@@ -62,7 +62,8 @@ public sealed class HarvestStage
         folder.Begin();
         using var none = no_grad();
         using var model = run.Model.Load(run.Device);
-        var documents = new HashSet<int>();
+        long documents = 0;
+        int lastDocument = -1;
         var outputs = new List<ManifestOutput>();
         long tokens = 0;
         int shard = 0;
@@ -70,12 +71,18 @@ public sealed class HarvestStage
         {
             long firstToken = tokens;
             tokens += batches.Sum(batch => batch.Sum(context => (long)context.Tokens.Length));
-            documents.UnionWith(batches.SelectMany(batch => batch.SelectMany(context => context.Documents)));
-            if (!run.Hooks.All(hook => File.Exists(ShardPath(hook, shard))))
+            foreach (int document in batches.SelectMany(batch => batch.SelectMany(context => context.Documents)))
             {
-                WriteShard(model, batches, shard, firstToken, cancel);
+                documents += document == lastDocument ? 0 : 1;
+                lastDocument = document;
             }
-            outputs.AddRange(run.Hooks.Select(hook => Describe(hook, shard, tokens - firstToken)));
+            bool whole = run.Hooks.All(hook => File.Exists(ShardPath(hook, shard)));
+            var digests = whole
+                ? run.Hooks.Select(hook => FileDigest.Of(ShardPath(hook, shard))).ToList()
+                : WriteShard(model, batches, shard, firstToken, cancel);
+            outputs.AddRange(
+                run.Hooks.Zip(digests, (hook, digest) => Describe(hook, shard, tokens - firstToken, digest))
+            );
             progress.Update("harvest", Math.Min(tokens, config.Tokens.Value), config.Tokens.Value, "tokens");
             shard++;
         }
@@ -84,7 +91,7 @@ public sealed class HarvestStage
         var results = new JsonObject
         {
             ["tokens"] = tokens,
-            ["documents"] = documents.Count,
+            ["documents"] = documents,
             ["shards"] = shard,
         };
         folder.Complete(outputs, results, run.Provenance(clock.Elapsed));
@@ -93,7 +100,7 @@ public sealed class HarvestStage
     private string ShardPath(HookPoint hook, int shard) =>
         Path.Combine(run.HookFolder(hook), string.Create(CultureInfo.InvariantCulture, $"shard-{shard:D5}.arrow"));
 
-    private void WriteShard(
+    private List<FileDigest> WriteShard(
         Transformer model,
         PackedContext[][] batches,
         int shard,
@@ -118,7 +125,7 @@ public sealed class HarvestStage
                 writing = Task.Run(() => Append(writers, batch, activations), CancellationToken.None);
             }
             writing.GetAwaiter().GetResult();
-            writers.ForEach(writer => writer.Commit());
+            return [.. writers.Select(writer => writer.Commit())];
         }
         finally
         {
@@ -169,19 +176,15 @@ public sealed class HarvestStage
         }
     }
 
-    private ManifestOutput Describe(HookPoint hook, int shard, long rows)
-    {
-        string path = ShardPath(hook, shard);
-        var digest = FileDigest.Of(path);
-        return new ManifestOutput(
-            Path.GetRelativePath(run.HarvestFolder, path).Replace('\\', '/'),
+    private ManifestOutput Describe(HookPoint hook, int shard, long rows, FileDigest digest) =>
+        new(
+            Path.GetRelativePath(run.HarvestFolder, ShardPath(hook, shard)).Replace('\\', '/'),
             digest.Bytes,
             digest.Sha256,
             rows,
             Spelling.Of(config.Dtype),
             new Dictionary<string, long> { ["row"] = rows, ["d_model"] = run.Model.Config.Width }
         );
-    }
 
     private void RequireTokens(long tokens)
     {

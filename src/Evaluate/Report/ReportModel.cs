@@ -14,7 +14,7 @@ public sealed record ReportModel(RunSummary Run, IReadOnlyList<SaeResult> Saes)
 public sealed record RunSummary
 {
     public required string Name { get; init; }
-    public required long Seed { get; init; }
+    public required string Seed { get; init; }
 
     /// <summary>Model id, such as <c>openai-community/gpt2</c>.</summary>
     public required string ModelId { get; init; }

@@ -312,7 +312,7 @@ public static class ReportPage
                 KeyValuePair.Create("Model", source),
                 KeyValuePair.Create("Text", run.Text),
                 KeyValuePair.Create("Hooks", hooks),
-                KeyValuePair.Create("Seed", run.Seed.ToString(CultureInfo.InvariantCulture)),
+                KeyValuePair.Create("Seed", run.Seed),
                 KeyValuePair.Create("Documents", Numbers.Count(run.DocumentsHarvested)),
                 KeyValuePair.Create("Started", run.Started),
                 KeyValuePair.Create("Finished", run.Finished ?? "not yet, when this page was made"),

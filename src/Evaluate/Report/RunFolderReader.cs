@@ -29,7 +29,7 @@ internal sealed class RunFolderReader(string runFolder)
         return new RunSummary
         {
             Name = run.Required("name").AsString(),
-            Seed = run.Required("seed").AsInt64(),
+            Seed = run.Required("seed").AsText(),
             ModelId = model.Required("id").AsString(),
             ModelPath = model.Optional("path")?.AsString(),
             Text = run.Required("text").AsText(),

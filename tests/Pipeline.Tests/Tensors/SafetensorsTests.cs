@@ -1,0 +1,157 @@
+using System.Buffers.Binary;
+using System.Text;
+using Pipeline.Shared;
+using Pipeline.Shared.Tensors;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Tests.Tensors;
+
+public class SafetensorsTests
+{
+    [Fact]
+    public void What_is_written_reads_back_in_its_own_type()
+    {
+        using var scope = NewDisposeScope();
+        using var folder = new TempFolder();
+        (string, Tensor)[] tensors =
+        [
+            ("a", randn(3, 5)),
+            ("b", arange(7)),
+            ("c", randn(2, 2).to(float16)),
+            ("empty", zeros(0, 4)),
+            ("view", randn(4, 6).t()),
+        ];
+        string path = Write(
+            folder,
+            stream => SafetensorsWriter.Write(stream, tensors, new Dictionary<string, string> { ["k"] = "v" })
+        );
+
+        using var file = SafetensorsFile.Open(path);
+
+        file.Metadata["k"].Should().Be("v");
+        foreach (var (name, value) in tensors)
+        {
+            var read = file.Load(name);
+            read.dtype.Should().Be(value.dtype);
+            read.shape.Should().Equal(value.shape);
+            read.equal(value).all().item<bool>().Should().BeTrue(name);
+        }
+        file.LoadFloat32("c").equal(tensors[2].Item2.to(float32)).all().item<bool>().Should().BeTrue();
+    }
+
+    [Fact]
+    public void The_same_tensors_give_the_same_bytes()
+    {
+        using var scope = NewDisposeScope();
+        var value = randn(9, 9);
+        byte[] Bytes()
+        {
+            using var stream = new MemoryStream();
+            SafetensorsWriter.Write(stream, [("w", value)], null, ScalarType.Float16);
+            return stream.ToArray();
+        }
+        Bytes().Should().Equal(Bytes());
+    }
+
+    public static TheoryData<string, string, int> MalformedHeaders() =>
+        new()
+        {
+            { "not JSON", "{", 0 },
+            { "not an object", "[]", 0 },
+            { "entry is a number", """{"a": 1}""", 0 },
+            { "no dtype", """{"a": {"shape": [1], "data_offsets": [0, 4]}}""", 4 },
+            { "no shape", """{"a": {"dtype": "F32", "data_offsets": [0, 4]}}""", 4 },
+            { "no offsets", """{"a": {"dtype": "F32", "shape": [1]}}""", 4 },
+            { "unknown dtype", """{"a": {"dtype": "F31", "shape": [1], "data_offsets": [0, 4]}}""", 4 },
+            { "negative size", """{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}""", 4 },
+            { "size that is no integer", """{"a": {"dtype": "F32", "shape": [1.5], "data_offsets": [0, 4]}}""", 4 },
+            {
+                "overflowing shape",
+                """{"a": {"dtype": "F32", "shape": [4294967296, 4294967296], "data_offsets": [0, 4]}}""",
+                4
+            },
+            { "offsets beyond the file", """{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}""", 4 },
+            { "offsets backwards", """{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}""", 4 },
+            { "one offset", """{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}""", 4 },
+            {
+                "bytes that do not fit the shape",
+                """{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}""",
+                4
+            },
+            { "a hole", """{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}""", 8 },
+            {
+                "an overlap",
+                """{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}""",
+                12
+            },
+            { "trailing bytes", """{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}""", 9 },
+            {
+                "duplicate names",
+                """{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}""",
+                1
+            },
+            { "metadata that is no text", """{"__metadata__": {"k": 1}}""", 0 },
+            { "metadata that is no object", """{"__metadata__": "k"}""", 0 },
+        };
+
+    [Theory]
+    [MemberData(nameof(MalformedHeaders))]
+    public void A_malformed_header_is_a_typed_error_that_names_the_file(string what, string header, int dataBytes)
+    {
+        using var folder = new TempFolder();
+        string path = Write(
+            folder,
+            stream => WriteRaw(stream, header, (ulong)Encoding.UTF8.GetByteCount(header), dataBytes)
+        );
+
+        ((Action)(() => SafetensorsFile.Open(path).Dispose()))
+            .Should()
+            .Throw<CorruptArtifactException>(what)
+            .Which.Message.Should()
+            .Contain(path);
+    }
+
+    [Theory]
+    [InlineData(ulong.MaxValue)]
+    [InlineData(100_000_001ul)]
+    [InlineData(3ul)]
+    public void A_header_length_that_lies_is_a_typed_error(ulong length)
+    {
+        using var folder = new TempFolder();
+        string path = Write(folder, stream => WriteRaw(stream, "{}", length, 0));
+
+        ((Action)(() => SafetensorsFile.Open(path).Dispose())).Should().Throw<CorruptArtifactException>();
+    }
+
+    [Fact]
+    public void Every_truncation_is_a_typed_error()
+    {
+        using var scope = NewDisposeScope();
+        using var folder = new TempFolder();
+        string whole = Write(folder, stream => SafetensorsWriter.Write(stream, [("a", ones(4)), ("b", ones(2, 2))]));
+        byte[] bytes = File.ReadAllBytes(whole);
+        for (int length = 0; length < bytes.Length; length++)
+        {
+            string path = Write(folder, stream => stream.Write(bytes, 0, length));
+            ((Action)(() => SafetensorsFile.Open(path).Dispose())).Should().Throw<CorruptArtifactException>();
+        }
+    }
+
+    private static void WriteRaw(Stream stream, string header, ulong length, int dataBytes)
+    {
+        Span<byte> prefix = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(prefix, length);
+        stream.Write(prefix);
+        stream.Write(Encoding.UTF8.GetBytes(header));
+        stream.Write(new byte[dataBytes]);
+    }
+
+    private static string Write(TempFolder folder, Action<Stream> write)
+    {
+        string path = folder.File($"{Guid.NewGuid()}.safetensors");
+        using var stream = File.Create(path);
+        write(stream);
+        return path;
+    }
+}
