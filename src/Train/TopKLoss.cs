@@ -49,8 +49,7 @@ internal static class TopKLoss
         var errorBD = xBD - reconstructionBD;
         var reconstruction = errorBD.square().sum(-1).mean();
         var deadNowF = deadF(denseBF.detach().sum(dim: 0) > 0);
-        var aux =
-            coefficient > 0 ? AuxK(sae, preActsBF, errorBD.detach(), auxK, deadNowF) : zeros([], xBD.dtype, xBD.device);
+        var aux = coefficient > 0 ? AuxK(sae, xBD, errorBD.detach(), auxK, deadNowF) : zeros([], xBD.dtype, xBD.device);
         return new TopKLosses(
             reconstruction + (coefficient * aux),
             reconstruction,
@@ -65,14 +64,14 @@ internal static class TopKLoss
     /// The top dead latents reconstruct what is left; the squared error is divided by that residual's variance about its
     /// batch mean. Nothing left to reconstruct (0/0) counts as 0.
     /// </summary>
-    private static Tensor AuxK(TopKAutoencoder sae, Tensor preActsBF, Tensor residualBD, int auxK, Tensor deadF)
+    public static Tensor AuxK(TopKAutoencoder sae, Tensor xBD, Tensor residualBD, int auxK, Tensor deadF)
     {
         var deadIndices = deadF.nonzero().squeeze(-1);
         if (deadIndices.numel() == 0)
         {
-            return zeros([], preActsBF.dtype, preActsBF.device);
+            return zeros([], xBD.dtype, xBD.device);
         }
-        var deadActsBN = preActsBF.index_select(1, deadIndices);
+        var deadActsBN = sae.PreActivations(xBD, deadIndices);
         var (valuesBK, chosenBK) = deadActsBN.topk((int)Math.Min(auxK, deadIndices.numel()), -1, sorted: false);
         var auxActsBN = zeros_like(deadActsBN).scatter(1, chosenBK, valuesBK);
         var auxReconstructionBD = auxActsBN.matmul(sae.W_dec.index_select(0, deadIndices));

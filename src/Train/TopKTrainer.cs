@@ -50,6 +50,7 @@ internal sealed class TopKTrainer : IDisposable
     private readonly Tensor tokensSinceFiredF;
     private readonly Tensor fireCountsF;
     private readonly Tensor countedTokens;
+    private TopKCpuGradients? kernel;
 
     /// <param name="recipe">The numbers.</param>
     /// <param name="sae">Initial weights; trained in place.</param>
@@ -60,6 +61,7 @@ internal sealed class TopKTrainer : IDisposable
         {
             parameter.requires_grad_(true);
         }
+        UsesKernel = sae.W_dec.device_type == DeviceType.CPU && sae.W_dec.dtype == ScalarType.Float32;
         adam = new Adam(Parameters(), beta1: 0.9, beta2: 0.999);
         tokensSinceFiredF = NewCounter(recipe.Features);
         fireCountsF = NewCounter(recipe.Features);
@@ -68,6 +70,9 @@ internal sealed class TopKTrainer : IDisposable
     }
 
     public TopKAutoencoder Sae { get; }
+
+    /// <summary>Whether the hand-written CPU path runs; it needs float32 weights on the CPU.</summary>
+    public bool UsesKernel { get; init; }
 
     /// <summary>Steps done.</summary>
     public long Step => adam.Steps;
@@ -95,14 +100,15 @@ internal sealed class TopKTrainer : IDisposable
     public StepMetrics TrainOneStep(Tensor xBD, double learningRate)
     {
         using var scope = NewDisposeScope();
-        var losses = TopKLoss.Of(Sae, xBD, recipe.AuxCoefficient, recipe.AuxK, fired => CountAndFindDead(fired, xBD));
-        losses.Total.backward();
+        var result = UsesKernel ? KernelGradients(xBD) : PlainGradients(xBD);
         RemoveGradientAlongDecoderRows();
         double norm = adam.ClipGradients(recipe.GradientClip);
         adam.Step(learningRate);
         NormalizeDecoderRows();
-        CountFiring(losses.DenseBF);
-        return Measure(losses, xBD, norm);
+        using var none = no_grad();
+        fireCountsF.add_(result.FireCountsF);
+        countedTokens.add_(xBD.shape[0]);
+        return Measure(result, xBD, norm);
     }
 
     /// <summary>Everything a checkpoint holds, by name.</summary>
@@ -138,6 +144,7 @@ internal sealed class TopKTrainer : IDisposable
 
     public void Dispose()
     {
+        kernel?.Dispose();
         foreach (var (_, value) in State())
         {
             value.Dispose();
@@ -147,19 +154,54 @@ internal sealed class TopKTrainer : IDisposable
     private IEnumerable<(string Name, Tensor Value)> Parameters() =>
         [("W_enc", Sae.W_enc), ("b_enc", Sae.b_enc), ("W_dec", Sae.W_dec), ("b_dec", Sae.b_dec)];
 
-    private Tensor CountAndFindDead(Tensor firedF, Tensor xBD)
+    /// <summary>Losses and gradients by autograd, on any device and in any floating-point type.</summary>
+    private BatchResult PlainGradients(Tensor xBD)
     {
+        var losses = TopKLoss.Of(Sae, xBD, recipe.AuxCoefficient, recipe.AuxK, CountAndFindDead(xBD));
+        losses.Total.backward();
         using var none = no_grad();
-        tokensSinceFiredF.add_(xBD.shape[0]).masked_fill_(firedF, 0);
-        return tokensSinceFiredF >= recipe.DeadAfter;
+        var firedBF = losses.DenseBF > 0;
+        return new BatchResult(
+            losses.Reconstruction.to(float64).item<double>(),
+            losses.Aux.to(float64).item<double>(),
+            losses.ErrorBD,
+            firedBF.sum(dim: 0),
+            firedBF.sum().item<long>()
+        );
     }
 
-    private void CountFiring(Tensor denseBF)
+    /// <summary>The same by hand for float32 on the CPU; AuxK touches dead latents alone and stays with autograd.</summary>
+    private BatchResult KernelGradients(Tensor xBD)
     {
-        using var none = no_grad();
-        fireCountsF.add_((denseBF > 0).sum(dim: 0));
-        countedTokens.add_(denseBF.shape[0]);
+        if (kernel is null || kernel.Batch != xBD.shape[0])
+        {
+            kernel?.Dispose();
+            kernel = new TopKCpuGradients(Sae, (int)xBD.shape[0]);
+        }
+        kernel.Add(xBD);
+        var residualBD = kernel.ResidualBD();
+        var fireCountsF = kernel.FireCountsF();
+        var deadF = CountAndFindDead(xBD)(fireCountsF > 0);
+        double auxLoss = 0;
+        if (recipe.AuxCoefficient > 0)
+        {
+            var aux = TopKLoss.AuxK(Sae, xBD, residualBD, recipe.AuxK, deadF);
+            auxLoss = aux.to(float64).item<double>();
+            if (aux.requires_grad)
+            {
+                (recipe.AuxCoefficient * aux).backward();
+            }
+        }
+        return new BatchResult(kernel.Reconstruction, auxLoss, residualBD, fireCountsF, kernel.Kept);
     }
+
+    private Func<Tensor, Tensor> CountAndFindDead(Tensor xBD) =>
+        firedF =>
+        {
+            using var none = no_grad();
+            tokensSinceFiredF.add_(xBD.shape[0]).masked_fill_(firedF, 0);
+            return tokensSinceFiredF >= recipe.DeadAfter;
+        };
 
     /// <summary>The norm is fixed, so a step along a row would only be undone.</summary>
     private void RemoveGradientAlongDecoderRows()
@@ -179,18 +221,25 @@ internal sealed class TopKTrainer : IDisposable
         Sae.W_dec.div_(Sae.W_dec.norm(1, keepdim: true) + epsilon);
     }
 
-    private StepMetrics Measure(TopKLosses losses, Tensor xBD, double norm)
+    private StepMetrics Measure(BatchResult result, Tensor xBD, double norm)
     {
-        using var none = no_grad();
         var variance = (xBD - xBD.mean([0], keepdim: true)).square().sum(float64);
         return new StepMetrics(
-            losses.Total.to(float64).item<double>(),
-            losses.Reconstruction.to(float64).item<double>(),
-            losses.Aux.to(float64).item<double>(),
-            (losses.ErrorBD.square().sum(float64) / variance).item<double>(),
-            (losses.DenseBF > 0).sum(float64).item<double>() / xBD.shape[0],
+            result.Reconstruction + (recipe.AuxCoefficient * result.Aux),
+            result.Reconstruction,
+            result.Aux,
+            (result.ResidualBD.square().sum(float64) / variance).item<double>(),
+            result.Kept / (double)xBD.shape[0],
             (tokensSinceFiredF >= recipe.DeadAfter).sum().item<long>(),
             norm
         );
     }
+
+    private sealed record BatchResult(
+        double Reconstruction,
+        double Aux,
+        Tensor ResidualBD,
+        Tensor FireCountsF,
+        long Kept
+    );
 }

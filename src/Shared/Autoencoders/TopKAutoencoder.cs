@@ -21,12 +21,14 @@ public sealed record TopKAutoencoder(Tensor W_enc, Tensor b_enc, Tensor W_dec, T
 
     public int Features => (int)W_dec.shape[0];
 
-    /// <summary>ReLU(W_enc (x - b_dec) + b_enc), [B, F].</summary>
-    public Tensor PreActivations(Tensor xBD)
+    /// <summary>ReLU(W_enc (x - b_dec) + b_enc), [B, F], or of the latents given alone, [B, N].</summary>
+    public Tensor PreActivations(Tensor xBD, Tensor? latentsN = null)
     {
         using var scope = NewDisposeScope();
         var centeredBD = SubtractsDecoderBias ? xBD - b_dec : xBD;
-        return nn.functional.relu(nn.functional.linear(centeredBD, W_enc, b_enc)).MoveToOuterDisposeScope();
+        var weight = latentsN is null ? W_enc : W_enc.index_select(0, latentsN);
+        var bias = latentsN is null ? b_enc : b_enc.index_select(0, latentsN);
+        return nn.functional.relu(nn.functional.linear(centeredBD, weight, bias)).MoveToOuterDisposeScope();
     }
 
     public SparseLatents Encode(Tensor xBD)

@@ -13,11 +13,18 @@ namespace Pipeline.Tests.Train;
 public class TopKGoldenTests
 {
     [Theory]
-    [InlineData("dl_topk", "f32", 1e-5)]
-    [InlineData("dl_topk", "f64", 1e-9)]
-    [InlineData("dl_topk_auxk", "f32", 1e-5)]
-    [InlineData("dl_topk_auxk", "f64", 2e-6)]
-    public void Losses_gradients_and_updates_match_dictionary_learning(string file, string precision, double tolerance)
+    [InlineData("dl_topk", "f32", 1e-5, false)]
+    [InlineData("dl_topk", "f32", 1e-5, true)]
+    [InlineData("dl_topk", "f64", 1e-9, false)]
+    [InlineData("dl_topk_auxk", "f32", 1e-5, false)]
+    [InlineData("dl_topk_auxk", "f32", 1e-5, true)]
+    [InlineData("dl_topk_auxk", "f64", 2e-6, false)]
+    public void Losses_gradients_and_updates_match_dictionary_learning(
+        string file,
+        string precision,
+        double tolerance,
+        bool kernel
+    )
     {
         using var scope = NewDisposeScope();
         using var json = JsonDocument.Parse(File.ReadAllBytes(TestData.Require("golden", "training", file + ".json")));
@@ -39,7 +46,7 @@ public class TopKGoldenTests
             GradientClip = hyper.GetProperty("grad_clip").GetDouble(),
             Seed = 0,
         };
-        using var trainer = new TopKTrainer(recipe, sae);
+        using var trainer = new TopKTrainer(recipe, sae) { UsesKernel = kernel };
         if (hasAux)
         {
             long[] dead = [.. root.GetProperty("dead_latents").EnumerateArray().Select(e => e.GetInt64())];

@@ -1,0 +1,107 @@
+using System.Numerics;
+
+namespace Pipeline.Shared.Kernels;
+
+/// <summary>Exact selection of the largest positive values of a row.</summary>
+public static class TopKSelect
+{
+    /// <summary>
+    /// Finds the <paramref name="indices"/>.Length largest values of <paramref name="row"/> that are positive, in
+    /// ascending order of index. Of equal values at the boundary the earlier ones are kept.
+    /// </summary>
+    /// <param name="row">The values; none is NaN.</param>
+    /// <param name="indices">Receives where they are.</param>
+    /// <param name="values">Receives the values, as long as <paramref name="indices"/>.</param>
+    /// <returns>How many were found: fewer than asked for where fewer are positive.</returns>
+    public static int Positive(ReadOnlySpan<float> row, Span<int> indices, Span<float> values)
+    {
+        var heap = new MinHeap(indices, values);
+        int block = Vector<float>.Count;
+        int i = 0;
+        for (; i + block <= row.Length; i += block)
+        {
+            // Most blocks hold nothing above the least value kept so far.
+            if (Vector.GreaterThanAny(new Vector<float>(row[i..]), new Vector<float>(heap.Least)))
+            {
+                for (int j = i; j < i + block; j++)
+                {
+                    heap.Offer(j, row[j]);
+                }
+            }
+        }
+        for (; i < row.Length; i++)
+        {
+            heap.Offer(i, row[i]);
+        }
+        indices[..heap.Count].Sort(values[..heap.Count]);
+        return heap.Count;
+    }
+
+    /// <summary>The values kept so far, the least at the root; of equal values the later index counts as less.</summary>
+    private ref struct MinHeap(Span<int> indices, Span<float> values)
+    {
+        private readonly Span<int> indices = indices;
+        private readonly Span<float> values = values;
+
+        public int Count { get; private set; }
+
+        /// <summary>What a value must exceed to be kept.</summary>
+        public float Least { get; private set; }
+
+        public void Offer(int index, float value)
+        {
+            if (value <= Least)
+            {
+                return;
+            }
+            if (Count < indices.Length)
+            {
+                SiftUp(Count++, index, value);
+            }
+            else
+            {
+                SiftDown(index, value);
+            }
+            Least = Count == indices.Length ? values[0] : 0;
+        }
+
+        private void SiftUp(int at, int index, float value)
+        {
+            while (at > 0)
+            {
+                int parent = (at - 1) / 2;
+                if (!IsLess(index, value, indices[parent], values[parent]))
+                {
+                    break;
+                }
+                (indices[at], values[at]) = (indices[parent], values[parent]);
+                at = parent;
+            }
+            (indices[at], values[at]) = (index, value);
+        }
+
+        /// <summary>Replaces the root.</summary>
+        private void SiftDown(int index, float value)
+        {
+            int at = 0;
+            while ((2 * at) + 1 < Count)
+            {
+                int child = (2 * at) + 1;
+                if (child + 1 < Count && IsLess(indices[child + 1], values[child + 1], indices[child], values[child]))
+                {
+                    child++;
+                }
+                if (!IsLess(indices[child], values[child], index, value))
+                {
+                    break;
+                }
+                (indices[at], values[at]) = (indices[child], values[child]);
+                at = child;
+            }
+            (indices[at], values[at]) = (index, value);
+        }
+
+        private static bool IsLess(int leftIndex, float left, int rightIndex, float right) =>
+            left < right || (left == right && leftIndex > rightIndex);
+    }
+}

@@ -1,0 +1,250 @@
+using Pipeline.Shared;
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Kernels;
+using TorchSharp;
+using static TorchSharp.torch;
+using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
+
+namespace Pipeline.Train;
+
+/// <summary>
+/// Reconstruction loss and gradients of a TopK SAE on the CPU, written out by hand: the encoder's GEMM in chunks of rows by
+/// libtorch, then only the K kept latents of each row are touched. <see cref="TopKLoss"/> is its plain twin.
+/// <code>
+/// chunk: GEMM ─> top k ─> x̂, residual ─> gradient of each kept value      (rows in parallel)
+/// entries by row ─> entries by latent ─> gradient rows of W_enc, W_dec    (latents in parallel)
+/// </code>
+/// Every sum runs in a fixed order, so that results do not depend on how work falls to threads.
+/// </summary>
+internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDisposable
+{
+    private const int ChunkRows = 256;
+
+    private readonly int width = sae.Width;
+    private readonly int features = sae.Features;
+    private readonly int k = sae.K;
+    private readonly Tensor preActsRF = empty(Math.Min(ChunkRows, batch), sae.Features).DetachFromDisposeScope();
+    private readonly float[] centeredBD = new float[batch * sae.Width];
+    private readonly float[] errorBD = new float[batch * sae.Width]; // x̂ - x
+    private readonly int[] indicesBK = new int[batch * sae.K];
+    private readonly float[] valuesBK = new float[batch * sae.K];
+    private readonly float[] valueGradientsBK = new float[batch * sae.K];
+    private readonly int[] keptB = new int[batch];
+    private readonly int[] firstEntryF = new int[sae.Features + 1];
+    private readonly int[] entries = new int[batch * sae.K];
+
+    /// <summary>Rows a call takes.</summary>
+    public int Batch => batch;
+
+    /// <summary>Σ over D of (x - x̂)², mean over the batch.</summary>
+    public double Reconstruction { get; private set; }
+
+    /// <summary>Latents kept, over the batch.</summary>
+    public long Kept { get; private set; }
+
+    /// <summary>How many rows kept each latent, int64 [F].</summary>
+    public Tensor FireCountsF()
+    {
+        var counts = new long[features];
+        for (int f = 0; f < features; f++)
+        {
+            counts[f] = firstEntryF[f + 1] - firstEntryF[f];
+        }
+        return tensor(counts);
+    }
+
+    /// <summary>x - x̂ [B, D], a copy.</summary>
+    public Tensor ResidualBD() => tensor(errorBD, batch, width).neg_();
+
+    /// <summary>Computes the loss and adds its gradients to those of the SAE's parameters.</summary>
+    /// <param name="xBD">float32, contiguous, on the CPU, of the batch size given at construction.</param>
+    /// <exception cref="StageFailedException">A row of the input is not finite.</exception>
+    public unsafe void Add(Tensor xBD)
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        var parallel = new ParallelOptions { MaxDegreeOfParallelism = get_num_threads() };
+        var weights = new Pointers(sae, xBD, preActsRF);
+        for (int first = 0; first < batch; first += ChunkRows)
+        {
+            int start = first;
+            int rows = Math.Min(ChunkRows, batch - first);
+            Parallel.For(0, rows, parallel, row => Center(weights, start + row));
+            EncodeChunk(start, rows);
+            Parallel.For(0, rows, parallel, row => DecodeRow(weights, start + row, row));
+        }
+        SortEntriesByLatent();
+        double scale = 2.0 / batch;
+        var gradients = new GradientPointers(sae);
+        Parallel.For(0, features, parallel, f => AddLatentGradient(gradients, f, (float)scale));
+        AddDecoderBiasGradient(weights, gradients, (float)scale);
+        Reconstruction = SumOfSquaredErrors() / batch;
+    }
+
+    public void Dispose() => preActsRF.Dispose();
+
+    private unsafe void Center(Pointers p, int row)
+    {
+        var x = new ReadOnlySpan<float>(p.X + ((long)row * width), width);
+        if (!float.IsFinite(TensorPrimitives.MaxMagnitude(x)))
+        {
+            throw new StageFailedException(
+                new Fault(
+                    $"training batch: row {row}",
+                    "a value that is not finite",
+                    "finite activations",
+                    "Run verify on the harvest"
+                ).ToString()
+            );
+        }
+        var centered = centeredBD.AsSpan(row * width, width);
+        if (sae.SubtractsDecoderBias)
+        {
+            TensorPrimitives.Subtract(x, new ReadOnlySpan<float>(p.DecoderBias, width), centered);
+        }
+        else
+        {
+            x.CopyTo(centered);
+        }
+    }
+
+    private void EncodeChunk(int first, int rows)
+    {
+        using var scope = NewDisposeScope();
+        var centeredRD = from_array(centeredBD).view(batch, width).narrow(0, first, rows);
+        preActsRF.narrow(0, 0, rows).copy_(sae.b_enc.unsqueeze(0)).addmm_(centeredRD, sae.W_enc.t());
+    }
+
+    private unsafe void DecodeRow(Pointers p, int row, int chunkRow)
+    {
+        var preActs = new ReadOnlySpan<float>(p.PreActs + ((long)chunkRow * features), features);
+        var indices = indicesBK.AsSpan(row * k, k);
+        var values = valuesBK.AsSpan(row * k, k);
+        int kept = TopKSelect.Positive(preActs, indices, values);
+        keptB[row] = kept;
+        var error = errorBD.AsSpan(row * width, width);
+        TensorPrimitives.Subtract(
+            new ReadOnlySpan<float>(p.DecoderBias, width),
+            new ReadOnlySpan<float>(p.X + ((long)row * width), width),
+            error
+        );
+        for (int j = 0; j < kept; j++)
+        {
+            TensorPrimitives.MultiplyAdd(p.DecoderRow(indices[j], width), values[j], error, error);
+        }
+        for (int j = 0; j < kept; j++)
+        {
+            valueGradientsBK[(row * k) + j] = TensorPrimitives.Dot(p.DecoderRow(indices[j], width), error);
+        }
+    }
+
+    /// <summary>Counting sort of the kept entries by latent; within a latent by row.</summary>
+    private void SortEntriesByLatent()
+    {
+        Array.Clear(firstEntryF);
+        Kept = 0;
+        for (int row = 0; row < batch; row++)
+        {
+            Kept += keptB[row];
+            for (int j = row * k; j < (row * k) + keptB[row]; j++)
+            {
+                firstEntryF[indicesBK[j] + 1]++;
+            }
+        }
+        for (int f = 0; f < features; f++)
+        {
+            firstEntryF[f + 1] += firstEntryF[f];
+        }
+        int[] next = firstEntryF[..features];
+        for (int row = 0; row < batch; row++)
+        {
+            for (int j = row * k; j < (row * k) + keptB[row]; j++)
+            {
+                entries[next[indicesBK[j]]++] = j;
+            }
+        }
+    }
+
+    private unsafe void AddLatentGradient(GradientPointers g, int f, float scale)
+    {
+        var decoder = new Span<float>(g.Decoder + ((long)f * width), width);
+        var encoder = new Span<float>(g.Encoder + ((long)f * width), width);
+        float bias = 0;
+        for (int e = firstEntryF[f]; e < firstEntryF[f + 1]; e++)
+        {
+            int entry = entries[e];
+            int row = entry / k;
+            float valueGradient = scale * valueGradientsBK[entry];
+            TensorPrimitives.MultiplyAdd(errorBD.AsSpan(row * width, width), scale * valuesBK[entry], decoder, decoder);
+            TensorPrimitives.MultiplyAdd(centeredBD.AsSpan(row * width, width), valueGradient, encoder, encoder);
+            bias += valueGradient;
+        }
+        g.EncoderBias[f] += bias;
+    }
+
+    /// <summary>b_dec is added to x̂ and subtracted from the input: Σ of the error's gradient minus Σ over latents of bias gradient x W_enc row.</summary>
+    private unsafe void AddDecoderBiasGradient(Pointers p, GradientPointers g, float scale)
+    {
+        var total = new Span<float>(g.DecoderBias, width);
+        for (int row = 0; row < batch; row++)
+        {
+            TensorPrimitives.MultiplyAdd(errorBD.AsSpan(row * width, width), scale, total, total);
+        }
+        if (!sae.SubtractsDecoderBias)
+        {
+            return;
+        }
+        for (int f = 0; f < features; f++)
+        {
+            float bias = 0;
+            for (int e = firstEntryF[f]; e < firstEntryF[f + 1]; e++)
+            {
+                bias += scale * valueGradientsBK[entries[e]];
+            }
+            if (bias != 0)
+            {
+                TensorPrimitives.MultiplyAdd(
+                    new ReadOnlySpan<float>(p.Encoder + ((long)f * width), width),
+                    -bias,
+                    total,
+                    total
+                );
+            }
+        }
+    }
+
+    private double SumOfSquaredErrors()
+    {
+        double sum = 0;
+        for (int row = 0; row < batch; row++)
+        {
+            sum += TensorPrimitives.SumOfSquares(errorBD.AsSpan(row * width, width));
+        }
+        return sum;
+    }
+
+    /// <summary>Where the values lie; the tensors outlive the call.</summary>
+    private readonly unsafe struct Pointers(TopKAutoencoder sae, Tensor xBD, Tensor preActsRF)
+    {
+        public readonly float* X = At(xBD);
+        public readonly float* PreActs = At(preActsRF);
+        public readonly float* Encoder = At(sae.W_enc);
+        public readonly float* Decoder = At(sae.W_dec);
+        public readonly float* DecoderBias = At(sae.b_dec);
+
+        public ReadOnlySpan<float> DecoderRow(int f, int width) => new(Decoder + ((long)f * width), width);
+    }
+
+    private readonly unsafe struct GradientPointers(TopKAutoencoder sae)
+    {
+        public readonly float* Encoder = At(Gradient(sae.W_enc));
+        public readonly float* EncoderBias = At(Gradient(sae.b_enc));
+        public readonly float* Decoder = At(Gradient(sae.W_dec));
+        public readonly float* DecoderBias = At(Gradient(sae.b_dec));
+
+        private static Tensor Gradient(Tensor parameter) =>
+            parameter.grad ??= zeros_like(parameter).DetachFromDisposeScope();
+    }
+
+    private static unsafe float* At(Tensor tensor) => (float*)tensor.storage<float>().data_ptr();
+}

@@ -1,0 +1,104 @@
+using Pipeline.Shared;
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Train;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Tests.Train;
+
+/// <summary>The hand-written CPU path against its plain twin.</summary>
+public class TopKCpuGradientsTests
+{
+    [Theory]
+    [InlineData(1, 3, 5, 1)]
+    [InlineData(7, 17, 33, 4)]
+    [InlineData(64, 16, 128, 8)]
+    [InlineData(300, 24, 40, 40)] // k = F, more rows than a chunk
+    [InlineData(257, 31, 257, 1)]
+    public void Gradients_and_loss_are_those_of_autograd(int batch, int width, int features, int k)
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(5);
+        using var sae = NewSae(width, features, k);
+        var xBD = randn(batch, width);
+        var losses = TopKLoss.Of(sae, xBD, 0, 1, fired => zeros_like(fired));
+        losses.Total.backward();
+        Tensor[] parameters = [sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec];
+        Tensor[] expected = [.. parameters.Select(p => p.grad!.clone())];
+        foreach (var parameter in parameters)
+        {
+            parameter.grad!.zero_();
+        }
+        using var kernel = new TopKCpuGradients(sae, batch);
+
+        kernel.Add(xBD);
+
+        kernel.Reconstruction.Should().BeApproximately(losses.Total.item<float>(), 1e-5 * losses.Total.item<float>());
+        kernel.Kept.Should().Be((losses.DenseBF > 0).sum().item<long>());
+        foreach (var (parameter, gradient) in parameters.Zip(expected))
+        {
+            double scale = Math.Max(1e-6, gradient.abs().max().item<float>());
+            ((parameter.grad! - gradient).abs().max().item<float>() / scale).Should().BeLessThan(1e-5);
+        }
+        (kernel.ResidualBD() - losses.ErrorBD).abs().max().item<float>().Should().BeLessThan(1e-4f);
+    }
+
+    [Fact]
+    public void Steps_of_both_paths_agree_with_dead_latents_among_them()
+    {
+        using var scope = NewDisposeScope();
+        var recipe = new TopKRecipe
+        {
+            Features = 96,
+            K = 6,
+            AuxK = 12,
+            AuxCoefficient = 1.0 / 32,
+            DeadAfter = 100,
+            GradientClip = 1,
+            Seed = 3,
+        };
+        manual_seed(9);
+        Tensor[] batches = [.. Enumerable.Range(0, 12).Select(_ => randn(64, 20))];
+        using var plain = new TopKTrainer(recipe, TopKTrainer.Initialize(recipe, batches[0])) { UsesKernel = false };
+        using var fast = new TopKTrainer(recipe, TopKTrainer.Initialize(recipe, batches[0]));
+
+        long dead = 0;
+        foreach (var batch in batches)
+        {
+            var expected = plain.TrainOneStep(batch, 1e-3);
+            var actual = fast.TrainOneStep(batch, 1e-3);
+            actual.Loss.Should().BeApproximately(expected.Loss, 1e-4 * expected.Loss);
+            actual.Dead.Should().Be(expected.Dead);
+            dead = Math.Max(dead, expected.Dead);
+        }
+
+        fast.UsesKernel.Should().BeTrue();
+        dead.Should().BePositive();
+        (fast.Sae.W_dec - plain.Sae.W_dec).abs().max().item<float>().Should().BeLessThan(1e-4f);
+        (fast.Sae.W_enc - plain.Sae.W_enc).abs().max().item<float>().Should().BeLessThan(1e-4f);
+    }
+
+    [Fact]
+    public void A_row_that_is_not_finite_is_refused_by_number()
+    {
+        using var scope = NewDisposeScope();
+        using var sae = NewSae(4, 8, 2);
+        var xBD = zeros(3, 4);
+        xBD[1, 2] = float.NaN;
+        using var kernel = new TopKCpuGradients(sae, 3);
+
+        var thrown = ((Action)(() => kernel.Add(xBD))).Should().Throw<Exception>().Which;
+
+        (thrown as AggregateException)?.InnerException.Should().BeOfType<StageFailedException>();
+        thrown.ToString().Should().Contain("row 1");
+    }
+
+    private static TopKAutoencoder NewSae(int width, int features, int k) =>
+        new(
+            randn(features, width).requires_grad_(true),
+            randn(features).mul_(0.1).requires_grad_(true),
+            randn(features, width).requires_grad_(true),
+            randn(width).requires_grad_(true),
+            k
+        );
+}
