@@ -169,7 +169,7 @@ public sealed class EvaluateStage
         {
             string path = Path.Combine(subject.Folder.Path, name);
             var digest = AtomicFile.WriteText(path, json.ToJsonString(Indented) + "\n");
-            return new ManifestOutput(name, digest.Bytes, digest.Sha256);
+            return ManifestOutput.Of(name, digest);
         }
         subject.Folder.Complete(
             [Publish(MetricsName, metrics), Publish(FeaturesName, subject.Examples.ToJson(run.Config.Report.Features))],

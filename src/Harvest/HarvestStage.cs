@@ -48,10 +48,6 @@ public sealed class HarvestStage
         );
     }
 
-    /// <summary>Shard files of one hook, in order.</summary>
-    public static IReadOnlyList<string> Shards(RunInputs run, HookPoint hook) =>
-        [.. Directory.EnumerateFiles(run.HookFolder(hook), "shard-*.arrow").Order(StringComparer.Ordinal)];
-
     /// <exception cref="RunInterruptedException">Cancelled; whole shards are kept.</exception>
     public static void Run(RunInputs run, StageFolder folder, IProgressSink progress, CancellationToken cancel) =>
         new HarvestStage(run, progress).Run(folder, cancel);
@@ -78,7 +74,7 @@ public sealed class HarvestStage
             }
             bool whole = run.Hooks.All(hook => File.Exists(ShardPath(hook, shard)));
             var digests = whole
-                ? run.Hooks.Select(hook => FileDigest.Of(ShardPath(hook, shard))).ToList()
+                ? run.Hooks.Select(hook => AtomicFile.Digest(ShardPath(hook, shard))).ToList()
                 : WriteShard(model, batches, shard, firstToken, cancel);
             outputs.AddRange(
                 run.Hooks.Zip(digests, (hook, digest) => Describe(hook, shard, tokens - firstToken, digest))
@@ -137,18 +133,17 @@ public sealed class HarvestStage
     private ActivationShardWriter NewWriter(HookPoint hook, int shard, long firstToken) =>
         new(
             ShardPath(hook, shard),
-            run.Model.Config.Width,
             config.Dtype,
-            new ShardMetadata
-            {
-                Model = run.Config.Model,
-                ModelHash = run.ModelInput.Fingerprint,
-                Hook = hook.ToString(),
-                TokenizerHash = run.Tokenizer.Hash,
-                Context = config.Context,
-                Seed = run.Config.Seed,
-                FirstToken = firstToken,
-            }
+            new ShardMetadata(
+                run.Config.Model,
+                run.ModelInput.Fingerprint,
+                hook.ToString(),
+                run.Tokenizer.Hash,
+                config.Context,
+                run.Config.Seed,
+                firstToken,
+                run.Model.Config.Width
+            )
         );
 
     /// <summary>One forward up to the last hook; each hook's activations [B x T, D], row-major, in the order of the hooks.</summary>

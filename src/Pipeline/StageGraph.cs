@@ -78,8 +78,7 @@ internal sealed class StageGraph
         }
         foreach (var sae in Saes.Where(sae => Needed("train", sae.Train)))
         {
-            var shards = HarvestStage.Shards(run, sae.Hook);
-            TrainStage.Run(run, sae.Hook, sae.Config, sae.Train, shards, progress, cancel);
+            TrainStage.Run(run, sae.Hook, sae.Config, sae.Train, progress, cancel);
         }
         var pending = Saes.Where(sae => Needed("evaluate", sae.Evaluate))
             .Select(sae => (sae.Hook, sae.Config, sae.Evaluate))

@@ -91,49 +91,47 @@ public sealed class TrainStage
         HookPoint hook,
         SaeConfig sae,
         StageFolder folder,
-        IReadOnlyList<string> shards,
         IProgressSink progress,
         CancellationToken cancel
-    ) => new TrainStage(run, hook, sae, progress).Run(folder, shards, cancel);
+    ) => new TrainStage(run, hook, sae, progress).Run(folder, cancel);
 
-    private void Run(StageFolder stage, IReadOnlyList<string> shards, CancellationToken cancel)
+    private void Run(StageFolder stage, CancellationToken cancel)
     {
         var clock = Stopwatch.StartNew();
         stage.Begin();
-        using var trainer = NewTrainer(shards);
+        // Every shard's hash is compared before a byte of it is used.
+        using var data = ActivationDataset.OpenHarvest(run.HarvestFolder, hook.ToString());
+        using var trainer = NewTrainer(data);
         RestoreCheckpoint(trainer);
-        using (var data = OpenData(shards, trainer.Step * run.Config.Train.Batch))
+        var cursor = OpenCursor(data);
+        cursor.Seek(trainer.Step * run.Config.Train.Batch);
+        using (var batches = new PrefetchingBatches(cursor, run.Config.Train.Batch))
         {
-            TrainSteps(trainer, data, cancel);
+            TrainSteps(trainer, batches, cancel);
         }
         Seal(stage, trainer, clock.Elapsed);
     }
 
-    private ActivationDataset OpenData(IReadOnlyList<string> shards, long rowsDrawn) =>
+    private ActivationCursor OpenCursor(ActivationDataset data) =>
         new(
-            shards,
-            RandomStreams.Derive(seed, "train", $"order {hook}"),
+            data,
+            RandomStreams.Derive(seed, "train", "order"),
             run.Config.Train.ShuffleBlock,
-            run.Config.Train.ShuffleWindow,
-            rowsDrawn
+            run.Config.Train.ShuffleWindow
         );
 
-    private TopKTrainer NewTrainer(IReadOnlyList<string> shards)
+    private TopKTrainer NewTrainer(ActivationDataset data)
     {
         using var scope = NewDisposeScope();
-        using var data = OpenData(shards, 0);
         int rows = (int)Math.Min(InitializationRows, data.Rows);
-        return new TopKTrainer(recipe, TopKTrainer.Initialize(recipe, NextBatch(data, rows)));
+        var sample = new float[rows * data.Width];
+        OpenCursor(data).NextBatch(sample);
+        return new TopKTrainer(recipe, TopKTrainer.Initialize(recipe, OnDevice(sample, rows)));
     }
 
-    private Tensor NextBatch(ActivationDataset data, int rows)
-    {
-        var values = new float[rows * data.Width];
-        data.NextBatch(values);
-        return tensor(values, rows, data.Width, device: run.Device);
-    }
+    private Tensor OnDevice(float[] rowsBD, int rows) => tensor(rowsBD, rows, rowsBD.Length / rows, device: run.Device);
 
-    private void TrainSteps(TopKTrainer trainer, ActivationDataset data, CancellationToken cancel)
+    private void TrainSteps(TopKTrainer trainer, PrefetchingBatches batches, CancellationToken cancel)
     {
         int batch = run.Config.Train.Batch;
         long checkpointEvery = Math.Max(1, (run.Config.Train.CheckpointEvery.Value + batch - 1) / batch);
@@ -146,7 +144,7 @@ public sealed class TrainStage
                 trainer.ResetFireCounts();
             }
             double rate = LearningRate(trainer.Step);
-            var step = trainer.TrainOneStep(NextBatch(data, batch), rate);
+            var step = trainer.TrainOneStep(OnDevice(batches.Next(), batch), rate);
             Record(trainer, step, rate, batch);
             bool interrupted = cancel.IsCancellationRequested && trainer.Step < steps;
             if (interrupted || (trainer.Step % checkpointEvery == 0 && trainer.Step < steps))
@@ -250,7 +248,7 @@ public sealed class TrainStage
             SaeLensFormat.Save(folder, trainer.Sae, trainer.FiringFrequencyF(), origin)
         );
         var digest = WriteMetrics();
-        outputs.Add(new ManifestOutput("metrics.jsonl", digest.Bytes, digest.Sha256));
+        outputs.Add(ManifestOutput.Of("metrics.jsonl", digest));
         var results = new JsonObject { ["steps"] = steps, ["last"] = JsonNode.Parse(metrics[^1]) };
         stage.Complete(outputs, results, run.Provenance(wall));
         if (Directory.Exists(Path.GetDirectoryName(CheckpointPath)))

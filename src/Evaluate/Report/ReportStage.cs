@@ -36,7 +36,7 @@ public static class ReportStage
         folder.Begin();
         var digest = Write(runFolder);
         folder.Complete(
-            [new ManifestOutput(PageName, digest.Bytes, digest.Sha256)],
+            [ManifestOutput.Of(PageName, digest)],
             [],
             new JsonObject { ["wall_seconds"] = Math.Round(clock.Elapsed.TotalSeconds, 3) }
         );
@@ -50,7 +50,7 @@ public static class ReportStage
         var digest = Write(runFolder);
         if (before is not null)
         {
-            (before with { Outputs = [new ManifestOutput(PageName, digest.Bytes, digest.Sha256)] }).Write(folder);
+            Manifest.Write(folder, before with { Outputs = [ManifestOutput.Of(PageName, digest)] });
         }
         return Path.GetFullPath(Path.Combine(folder, PageName));
     }

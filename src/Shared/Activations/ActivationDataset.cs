@@ -1,141 +1,142 @@
+using System.Globalization;
+using Pipeline.Shared.Artifacts;
+
 namespace Pipeline.Shared.Activations;
 
 /// <summary>
-/// The activations of one hook in an endless seeded order: each epoch permutes blocks of consecutive rows over all shards,
-/// reads them into a window, and shuffles the rows of the window. Memory holds two windows (one is being read ahead).
-/// The number of rows drawn is the whole state.
+/// All shards of one hook as one table of rows in harvest order, [N, D]. How the rows are divided among shards shows
+/// nowhere outside.
 /// </summary>
 public sealed class ActivationDataset : IDisposable
 {
-    private readonly List<ActivationShard> shards;
-    private readonly List<Block> blocks = [];
-    private readonly ulong seed;
-    private readonly int windowRows;
-    private Window current;
-    private Task<Window> next;
+    private readonly ActivationShard[] shards;
+    private readonly long[] firstRows;
 
-    /// <param name="paths">Shards in harvest order.</param>
-    /// <param name="seed">Of the order.</param>
-    /// <param name="blockRows">Rows that stay together until they reach the window.</param>
-    /// <param name="windowRows">Rows shuffled among each other.</param>
-    /// <param name="rowsDrawn">Where to go on.</param>
-    public ActivationDataset(IReadOnlyList<string> paths, ulong seed, int blockRows, int windowRows, long rowsDrawn = 0)
+    private ActivationDataset(ActivationShard[] shards)
     {
-        (this.seed, this.windowRows) = (seed, windowRows);
-        shards = [.. paths.Select(ActivationShard.Open)];
-        for (int shard = 0; shard < shards.Count; shard++)
+        this.shards = shards;
+        firstRows = new long[shards.Length];
+        foreach (int i in Enumerable.Range(0, shards.Length))
         {
-            for (int row = 0; row < shards[shard].Rows; row += blockRows)
-            {
-                blocks.Add(new Block(shard, row, Math.Min(blockRows, shards[shard].Rows - row)));
-            }
+            firstRows[i] = Rows;
+            Rows += shards[i].Rows;
         }
-        Rows = shards.Sum(shard => (long)shard.Rows);
-        Width = shards[0].Width;
-        RowsDrawn = rowsDrawn;
-        current = FirstWindow(rowsDrawn);
-        next = ReadAhead(current);
     }
 
-    /// <summary>Rows in the harvest.</summary>
+    public IReadOnlyList<ActivationShard> Shards => shards;
+
+    /// <summary>N, rows of all shards.</summary>
     public long Rows { get; }
 
-    /// <summary>d, the width of an activation.</summary>
-    public int Width { get; }
+    /// <summary>D, values a row.</summary>
+    public int Width => shards[0].Width;
 
-    /// <summary>Rows handed out since the beginning: the cursor.</summary>
-    public long RowsDrawn { get; private set; }
+    /// <summary>The hook's resolved name.</summary>
+    public string Hook => shards[0].Metadata.Hook;
 
-    /// <summary>Fills [rows, d] with the next rows of the order.</summary>
-    public void NextBatch(Span<float> destination)
+    /// <summary>Opens the shards of <paramref name="hook"/> that the manifest of a harvest folder lists, in name order.</summary>
+    /// <param name="harvestFolder">The folder with the manifest.</param>
+    /// <param name="hook">The hook's resolved name, also its subfolder's.</param>
+    /// <param name="rehash">Whether to read every shard and compare its hash first; otherwise lengths are compared.</param>
+    /// <exception cref="CorruptArtifactException">The manifest or a shard is missing or altered.</exception>
+    public static ActivationDataset OpenHarvest(string harvestFolder, string hook, bool rehash = true)
     {
-        while (destination.Length > 0)
+        string manifestPath = Path.Combine(harvestFolder, Manifest.FileName);
+        var manifest =
+            Manifest.TryRead(harvestFolder)
+            ?? throw Corrupt(manifestPath, "no file", "the manifest of a finished harvest", "Run harvest");
+        var own = manifest with
         {
-            if (RowsDrawn == current.FirstDrawn + current.Order.Length)
+            Outputs =
+            [
+                .. manifest
+                    .Outputs.Where(o => o.Name.StartsWith(hook + "/", StringComparison.Ordinal))
+                    .Where(o => o.Name.EndsWith(".arrow", StringComparison.Ordinal))
+                    .OrderBy(o => o.Name, StringComparer.Ordinal),
+            ],
+        };
+        if (own.Outputs.Count == 0)
+        {
+            throw Corrupt(
+                manifestPath,
+                $"no shard of {hook}",
+                $"one or more outputs named {hook}/*.arrow",
+                "Add the hook to harvest.hooks and run harvest again"
+            );
+        }
+        if (own.Verify(harvestFolder, rehash) is [var fault, ..])
+        {
+            throw new CorruptArtifactException(fault.ToString());
+        }
+        return Open(own.Outputs.Select(o => Path.Combine(harvestFolder, o.Name)));
+    }
+
+    /// <summary>Opens shards in the given order, checking their structure and that they belong together.</summary>
+    /// <exception cref="CorruptArtifactException">A shard is missing, malformed, or from another hook or model.</exception>
+    public static ActivationDataset Open(IEnumerable<string> paths)
+    {
+        ArgumentNullException.ThrowIfNull(paths);
+        var shards = new List<ActivationShard>();
+        try
+        {
+            foreach (string path in paths)
             {
-                current = next.GetAwaiter().GetResult();
-                next = ReadAhead(current);
+                shards.Add(ActivationShard.Open(path));
+                RequireSameSource(shards[0], shards[^1]);
             }
-            int row = current.Order[(int)(RowsDrawn - current.FirstDrawn)];
-            current.Values.AsSpan(row * Width, Width).CopyTo(destination);
-            destination = destination[Width..];
-            RowsDrawn++;
-        }
-    }
-
-    public void Dispose()
-    {
-        next.GetAwaiter().GetResult();
-        shards.ForEach(shard => shard.Dispose());
-    }
-
-    private Task<Window> ReadAhead(Window window) =>
-        Task.Run(() =>
-            window.NextBlock < blocks.Count
-                ? Read(window.Epoch, window.Permutation, window.NextBlock, window.FirstDrawn + window.Order.Length)
-                : Read(window.Epoch + 1, Permute(window.Epoch + 1), 0, window.FirstDrawn + window.Order.Length)
-        );
-
-    private Window FirstWindow(long rowsDrawn)
-    {
-        long epoch = rowsDrawn / Rows;
-        int[] permutation = Permute(epoch);
-        long firstDrawn = epoch * Rows;
-        int block = 0;
-        while (true)
-        {
-            var (nextBlock, rows) = Extent(permutation, block);
-            if (firstDrawn + rows > rowsDrawn)
+            if (shards.Count == 0)
             {
-                return Read(epoch, permutation, block, firstDrawn);
+                throw new ArgumentException("A dataset has at least one shard.", nameof(paths));
             }
-            (block, firstDrawn) = (nextBlock, firstDrawn + rows);
+            return new ActivationDataset([.. shards]);
+        }
+        catch
+        {
+            shards.ForEach(shard => shard.Dispose());
+            throw;
         }
     }
 
-    private int[] Permute(long epoch)
+    /// <summary>Copies rows [firstRow, firstRow + count), widened to float32.</summary>
+    /// <param name="firstRow">From 0.</param>
+    /// <param name="count">Rows, n.</param>
+    /// <param name="destinationND">Row-major [n, D].</param>
+    public void CopyRows(long firstRow, int count, Span<float> destinationND)
     {
-        int[] permutation = [.. Enumerable.Range(0, blocks.Count)];
-        new Xoshiro256(RandomStreams.Derive(seed, "epoch", $"{epoch}")).Shuffle(permutation);
-        return permutation;
-    }
-
-    /// <summary>The window that begins at a block: as many whole blocks as fit, and at least one.</summary>
-    private (int NextBlock, int Rows) Extent(int[] permutation, int firstBlock)
-    {
-        int block = firstBlock;
-        int rows = 0;
-        do
+        ArgumentOutOfRangeException.ThrowIfNegative(firstRow);
+        ArgumentOutOfRangeException.ThrowIfNegative(count);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(firstRow + count, Rows, nameof(count));
+        int found = Array.BinarySearch(firstRows, firstRow);
+        for (int s = found >= 0 ? found : ~found - 1; count > 0; s++)
         {
-            rows += blocks[permutation[block++]].Rows;
-        } while (block < blocks.Count && rows + blocks[permutation[block]].Rows <= windowRows);
-        return (block, rows);
-    }
-
-    private Window Read(long epoch, int[] permutation, int firstBlock, long firstDrawn)
-    {
-        var (nextBlock, rows) = Extent(permutation, firstBlock);
-        var values = new float[rows * Width];
-        int at = 0;
-        for (int i = firstBlock; i < nextBlock; i++)
-        {
-            var block = blocks[permutation[i]];
-            shards[block.Shard].CopyRows(block.FirstRow, block.Rows, values.AsSpan(at));
-            at += block.Rows * Width;
+            int inShard = (int)(firstRow - firstRows[s]);
+            int n = Math.Min(count, shards[s].Rows - inShard);
+            shards[s].CopyRows(inShard, n, destinationND);
+            destinationND = destinationND[(n * Width)..];
+            firstRow += n;
+            count -= n;
         }
-        int[] order = [.. Enumerable.Range(0, rows)];
-        new Xoshiro256(RandomStreams.Derive(seed, "window", $"{firstDrawn}")).Shuffle(order);
-        return new Window(epoch, permutation, nextBlock, firstDrawn, values, order);
     }
 
-    private readonly record struct Block(int Shard, int FirstRow, int Rows);
+    public void Dispose() => Array.ForEach(shards, shard => shard.Dispose());
 
-    private sealed record Window(
-        long Epoch,
-        int[] Permutation,
-        int NextBlock,
-        long FirstDrawn,
-        float[] Values,
-        int[] Order
-    );
+    private static void RequireSameSource(ActivationShard first, ActivationShard other)
+    {
+        var (a, b) = (first.Metadata, other.Metadata);
+        if ((a.Hook, a.WeightHash, a.DModel) != (b.Hook, b.WeightHash, b.DModel))
+        {
+            throw Corrupt(
+                other.Path,
+                string.Create(CultureInfo.InvariantCulture, $"{b.Hook} of width {b.DModel}, weights {b.WeightHash}"),
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"{a.Hook} of width {a.DModel}, weights {a.WeightHash}, as in {first.Path}"
+                ),
+                "Run harvest again into an empty folder"
+            );
+        }
+    }
+
+    private static CorruptArtifactException Corrupt(string where, string found, string expected, string remedy) =>
+        new(new Fault(where, found, expected, remedy).ToString());
 }

@@ -1,169 +1,285 @@
 using System.Buffers;
-using System.IO.MemoryMappedFiles;
 using System.Runtime.InteropServices;
 using Apache.Arrow;
 using Apache.Arrow.Ipc;
 using Apache.Arrow.Types;
+using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Configuration;
 using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
 
 namespace Pipeline.Shared.Activations;
 
-/// <summary>A shard open for reading, mapped into memory: rows are widened to float32 as they are copied out.</summary>
-public sealed class ActivationShard : IDisposable
+/// <summary>
+/// One shard opened for reading through a memory map: activations stay in the page cache until they are copied out.
+/// Reading from several threads at once is safe; disposing while another thread reads is not.
+/// </summary>
+public sealed unsafe class ActivationShard : IDisposable
 {
-    /// <summary>An Arrow file is the magic, padded to 8 bytes, and a stream; the stream reader maps without copying.</summary>
-    private const int MagicBytes = 8;
+    private const int StreamBegin = 8; // an IPC file is "ARROW1", two bytes of padding, then an IPC stream
+    private const int ShortestFile = 32;
+    private const string Remedy = "Restore the shard from a copy, or run harvest again";
 
-    private readonly MappedFile file;
-    private readonly List<RecordBatch> batches = [];
-    private readonly List<int> firstRows = [];
-    private readonly bool isHalf;
+    private readonly MappedMemory memory;
+    private readonly List<Batch> batches;
+    private readonly Lazy<int[]> tokens;
+    private readonly Lazy<int[]> documents;
+    private readonly Lazy<int[]> positions;
 
-    private ActivationShard(string path, MappedFile file)
+    private ActivationShard(string path, MappedMemory memory, Parsed parsed)
     {
         Path = path;
-        this.file = file;
-        using var reader = new ArrowStreamReader(file.Memory[MagicBytes..]);
-        var type = Require<FixedSizeListType>(path, reader.Schema, "activation");
-        Require<Int32Type>(path, reader.Schema, "token");
-        Require<Int32Type>(path, reader.Schema, "document");
-        Require<Int32Type>(path, reader.Schema, "position");
-        Width = type.ListSize;
-        isHalf = type.ValueDataType is HalfFloatType;
-        Metadata = new Dictionary<string, string>(reader.Schema.Metadata ?? new Dictionary<string, string>());
-        while (reader.ReadNextRecordBatch() is { } batch)
-        {
-            firstRows.Add(Rows);
-            batches.Add(batch);
-            Rows += batch.Length;
-        }
+        this.memory = memory;
+        (Metadata, Dtype, batches) = parsed;
+        Rows = batches.Count == 0 ? 0 : batches[^1].FirstRow + batches[^1].Rows;
+        tokens = new(() => Concatenate(batch => batch.TokensAt));
+        documents = new(() => Concatenate(batch => batch.DocumentsAt));
+        positions = new(() => Concatenate(batch => batch.PositionsAt));
     }
 
     public string Path { get; }
 
+    public ShardMetadata Metadata { get; }
+
+    public ActivationDtype Dtype { get; }
+
     public int Rows { get; }
 
-    /// <summary>d, the width of an activation.</summary>
-    public int Width { get; }
+    /// <summary>D, values a row.</summary>
+    public int Width => Metadata.DModel;
 
-    public IReadOnlyDictionary<string, string> Metadata { get; }
+    /// <summary>Token ids, [Rows]; copied out of the file on first use.</summary>
+    public ReadOnlySpan<int> Tokens => tokens.Value;
 
-    /// <exception cref="CorruptArtifactException">Not a shard.</exception>
-    public static ActivationShard Open(string path)
+    /// <summary>Document indices, [Rows]; copied out of the file on first use.</summary>
+    public ReadOnlySpan<int> Documents => documents.Value;
+
+    /// <summary>Positions in the context, [Rows]; copied out of the file on first use.</summary>
+    public ReadOnlySpan<int> Positions => positions.Value;
+
+    /// <summary>Opens a shard.</summary>
+    /// <param name="path">The Arrow file.</param>
+    /// <param name="expected">
+    /// What its manifest says of it: the whole file is read and compared before anything is parsed. Null skips that, and
+    /// then only the file's structure is checked: an altered activation goes unnoticed.
+    /// </param>
+    /// <exception cref="CorruptArtifactException">The file is missing, altered, truncated or no activation shard.</exception>
+    public static ActivationShard Open(string path, FileDigest? expected = null)
     {
-        var file = new MappedFile(path);
+        using var file = OpenFile(path);
+        RequireDigest(path, file, expected);
+        RequireMagic(path, file);
+        var memory = new MappedMemory(file);
         try
         {
-            return new ActivationShard(path, file);
+            return new ActivationShard(path, memory, Parse(path, memory));
         }
-        catch (Exception e) when (e is not OutOfMemoryException and not CorruptArtifactException)
+        catch (Exception e)
         {
-            ((IDisposable)file).Dispose();
-            throw new CorruptArtifactException(
-                new Fault(path, e.Message, "an Arrow file of activations", "Run the harvest again").ToString(),
-                e
-            );
+            ((IDisposable)memory).Dispose();
+            // A damaged flatbuffer makes Arrow throw whatever the damaged bytes lead to.
+            throw e is PipelineException ? e : Corrupt(path, e.Message, "an Arrow file with an activation column", e);
         }
     }
 
-    /// <summary>Copies consecutive rows, widened to float32, row-major.</summary>
-    public void CopyRows(int firstRow, int count, Span<float> destination)
+    /// <summary>Copies one row, widened to float32, into <paramref name="destinationD"/>.</summary>
+    public void CopyRow(int row, Span<float> destinationD) => CopyRows(row, 1, destinationD);
+
+    /// <summary>Copies rows [firstRow, firstRow + count), widened to float32.</summary>
+    /// <param name="firstRow">From 0.</param>
+    /// <param name="count">Rows, n.</param>
+    /// <param name="destinationND">Row-major [n, D].</param>
+    public void CopyRows(int firstRow, int count, Span<float> destinationND)
     {
-        while (count > 0)
+        ObjectDisposedException.ThrowIf(memory.Start is null, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(firstRow);
+        ArgumentOutOfRangeException.ThrowIfNegative(count);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((long)firstRow + count, Rows, nameof(count));
+        for (int b = BatchOf(firstRow); count > 0; b++)
         {
-            int batch = BatchOf(firstRow);
-            int offset = firstRow - firstRows[batch];
-            int rows = Math.Min(count, batches[batch].Length - offset);
-            Copy(batches[batch], offset * Width, destination[..(rows * Width)]);
-            destination = destination[(rows * Width)..];
-            firstRow += rows;
-            count -= rows;
+            int inBatch = firstRow - batches[b].FirstRow;
+            int n = Math.Min(count, batches[b].Rows - inBatch);
+            CopyValues(batches[b].ActivationsAt, (long)inBatch * Width, destinationND[..(n * Width)]);
+            destinationND = destinationND[(n * Width)..];
+            firstRow += n;
+            count -= n;
         }
     }
 
-    /// <summary>The values of an int32 column (token, document or position).</summary>
-    public int[] Column(string name)
-    {
-        var values = new int[Rows];
-        for (int i = 0; i < batches.Count; i++)
-        {
-            ((Int32Array)batches[i].Column(name)).Values.CopyTo(values.AsSpan(firstRows[i]));
-        }
-        return values;
-    }
+    public void Dispose() => ((IDisposable)memory).Dispose();
 
-    public void Dispose()
+    private void CopyValues(long at, long firstValue, Span<float> destination)
     {
-        batches.ForEach(batch => batch.Dispose());
-        ((IDisposable)file).Dispose();
-    }
-
-    private void Copy(RecordBatch batch, int offset, Span<float> destination)
-    {
-        var values = ((FixedSizeListArray)batch.Column("activation")).Values;
-        if (isHalf)
+        byte* source = memory.Start + at + (firstValue * ShardSchema.ItemBytes(Dtype));
+        if (Dtype == ActivationDtype.Float16)
         {
-            var halves = MemoryMarshal.Cast<byte, Half>(((HalfFloatArray)values).ValueBuffer.Span);
-            TensorPrimitives.ConvertToSingle(halves.Slice(offset, destination.Length), destination);
+            TensorPrimitives.ConvertToSingle(new ReadOnlySpan<Half>(source, destination.Length), destination);
         }
         else
         {
-            ((FloatArray)values).Values.Slice(offset, destination.Length).CopyTo(destination);
+            new ReadOnlySpan<float>(source, destination.Length).CopyTo(destination);
         }
     }
 
     private int BatchOf(int row)
     {
-        int found = firstRows.BinarySearch(row);
-        return found >= 0 ? found : ~found - 1;
+        int low = 0;
+        int high = batches.Count - 1;
+        while (low < high)
+        {
+            int middle = (low + high + 1) / 2;
+            (low, high) = batches[middle].FirstRow <= row ? (middle, high) : (low, middle - 1);
+        }
+        return low;
     }
 
-    private static T Require<T>(string path, Schema schema, string column)
-        where T : class, IArrowType =>
-        schema.GetFieldByName(column)?.DataType as T
-        ?? throw new CorruptArtifactException(
-            new Fault(
-                path,
-                $"no column '{column}' of {typeof(T).Name}",
-                "a shard of activations",
-                "Run the harvest again"
-            ).ToString()
-        );
-
-    /// <summary>A whole file as memory, without a copy.</summary>
-    private sealed unsafe class MappedFile : MemoryManager<byte>
+    private int[] Concatenate(Func<Batch, long> column)
     {
-        private readonly MemoryMappedFile map;
-        private readonly MemoryMappedViewAccessor view;
-        private readonly byte* pointer;
-        private readonly int length;
-
-        public MappedFile(string path)
+        ObjectDisposedException.ThrowIf(memory.Start is null, this);
+        int[] all = new int[Rows];
+        foreach (var batch in batches)
         {
-            long bytes = new FileInfo(path).Length;
-            if (bytes is < 16 or > int.MaxValue)
+            new ReadOnlySpan<int>(memory.Start + column(batch), batch.Rows).CopyTo(all.AsSpan(batch.FirstRow));
+        }
+        return all;
+    }
+
+    private static FileStream OpenFile(string path)
+    {
+        try
+        {
+            return new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw Corrupt(path, File.Exists(path) ? e.Message : "no file", "an activation shard", e);
+        }
+    }
+
+    private static void RequireDigest(string path, FileStream file, FileDigest? expected)
+    {
+        if (expected is null)
+        {
+            return;
+        }
+        if (file.Length != expected.Bytes)
+        {
+            throw Corrupt(path, $"{file.Length} bytes", $"{expected.Bytes} bytes");
+        }
+        string sha256 = AtomicFile.Digest(file).Sha256;
+        if (sha256 != expected.Sha256)
+        {
+            throw Corrupt(path, $"SHA-256 {sha256}", expected.Sha256);
+        }
+    }
+
+    private static void RequireMagic(string path, FileStream file)
+    {
+        var magic = "ARROW1"u8;
+        Span<byte> bytes = stackalloc byte[magic.Length];
+        foreach (long at in (ReadOnlySpan<long>)[0, file.Length - magic.Length])
+        {
+            if (file.Length is >= ShortestFile and < int.MaxValue)
             {
-                throw new CorruptArtifactException(
-                    new Fault(path, $"{bytes} bytes", "16 bytes to 2 GiB", "Run the harvest again").ToString()
+                file.Position = at;
+                file.ReadExactly(bytes);
+            }
+            if (!bytes.SequenceEqual(magic))
+            {
+                throw Corrupt(
+                    path,
+                    $"{file.Length} bytes that do not begin and end with ARROW1",
+                    "an Arrow file of less than 2 GiB"
                 );
             }
-            length = (int)bytes;
-            map = MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);
-            view = map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
-            view.SafeMemoryMappedViewHandle.AcquirePointer(ref pointer);
-        }
-
-        public override Span<byte> GetSpan() => new(pointer, length);
-
-        public override MemoryHandle Pin(int elementIndex = 0) => new(pointer + elementIndex);
-
-        public override void Unpin() { }
-
-        protected override void Dispose(bool disposing)
-        {
-            view.SafeMemoryMappedViewHandle.ReleasePointer();
-            view.Dispose();
-            map.Dispose();
         }
     }
+
+    private static Parsed Parse(string path, MappedMemory memory)
+    {
+        using var reader = new ArrowStreamReader(memory.Memory[StreamBegin..]);
+        var (metadata, dtype) = ReadSchema(path, reader.Schema);
+        var batches = new List<Batch>();
+        int rows = 0;
+        while (reader.ReadNextRecordBatch() is { } arrow)
+        {
+            batches.Add(Locate(memory, arrow, rows, metadata.DModel, dtype));
+            rows = checked(rows + arrow.Length);
+        }
+        return new Parsed(metadata, dtype, batches);
+    }
+
+    private static (ShardMetadata, ActivationDtype) ReadSchema(string path, Schema schema)
+    {
+        var metadata = ShardMetadata.FromPairs(schema.Metadata ?? new Dictionary<string, string>());
+        string[] names = [.. schema.FieldsList.Select(field => field.Name)];
+        bool columns = names is [ShardSchema.Token, ShardSchema.Document, ShardSchema.Position, ShardSchema.Activation];
+        if (!columns || schema.FieldsList.Take(3).Any(field => field.DataType is not Int32Type))
+        {
+            throw Corrupt(path, $"columns {string.Join(", ", names)}", "token, document, position (int32), activation");
+        }
+        var type = schema.FieldsList[3].DataType as FixedSizeListType;
+        ActivationDtype? dtype = type?.ValueDataType switch
+        {
+            FloatType => ActivationDtype.Float32,
+            HalfFloatType => ActivationDtype.Float16,
+            _ => null,
+        };
+        if (dtype is null || type!.ListSize != metadata.DModel || metadata.DModel < 1)
+        {
+            throw Corrupt(
+                path,
+                $"activation of type {type?.ValueDataType.Name ?? "other than FixedSizeList"}[{type?.ListSize}]",
+                $"float or halffloat[{metadata.DModel}]"
+            );
+        }
+        return (metadata, dtype.Value);
+    }
+
+    private static Batch Locate(MappedMemory memory, RecordBatch batch, int firstRow, int width, ActivationDtype dtype)
+    {
+        var list = (FixedSizeListArray)batch.Column(3);
+        int values = checked(batch.Length * width);
+        long activationsAt =
+            dtype == ActivationDtype.Float16
+                ? Offset(memory, list, ((HalfFloatArray)list.Values).Values, values)
+                : Offset(memory, list, ((FloatArray)list.Values).Values, values);
+        return new Batch(firstRow, batch.Length, Column(0), Column(1), Column(2), activationsAt);
+
+        long Column(int i) => Offset(memory, batch.Column(i), ((Int32Array)batch.Column(i)).Values, batch.Length);
+    }
+
+    /// <summary>Where in the file the first of <paramref name="count"/> values lies.</summary>
+    private static long Offset<T>(MappedMemory memory, IArrowArray array, ReadOnlySpan<T> values, int count)
+        where T : unmanaged
+    {
+        if (array.NullCount != 0 || array.Offset != 0 || values.Length < count)
+        {
+            throw new InvalidDataException($"a column has nulls, or {values.Length} values where {count} belong");
+        }
+        fixed (T* first = values) // mapped memory does not move
+        {
+            long at = (byte*)first - memory.Start;
+            bool mapped = at >= 0 && at + ((long)count * sizeof(T)) <= memory.GetSpan().Length;
+            return mapped || count == 0 ? at : throw new InvalidDataException("a compressed column");
+        }
+    }
+
+    private static CorruptArtifactException Corrupt(
+        string path,
+        string found,
+        string expected,
+        Exception? inner = null
+    ) => new(new Fault(path, found, expected, Remedy).ToString(), inner);
+
+    /// <summary>Rows of one record batch and the file offsets of its columns.</summary>
+    private sealed record Batch(
+        int FirstRow,
+        int Rows,
+        long TokensAt,
+        long DocumentsAt,
+        long PositionsAt,
+        long ActivationsAt
+    );
+
+    private sealed record Parsed(ShardMetadata Metadata, ActivationDtype Dtype, List<Batch> Batches);
 }

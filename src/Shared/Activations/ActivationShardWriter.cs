@@ -1,7 +1,7 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using Apache.Arrow;
 using Apache.Arrow.Ipc;
-using Apache.Arrow.Types;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Configuration;
 using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
@@ -9,122 +9,213 @@ using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
 namespace Pipeline.Shared.Activations;
 
 /// <summary>
-/// Writes one Arrow IPC file: columns token, document, position (int32) and activation (FixedSizeList of d float32 or
-/// float16), one record batch an <see cref="Append"/>. Nothing appears under its name before <see cref="Commit"/>.
+/// Writes one activation shard, an Arrow IPC file with the columns <c>token</c>, <c>document</c>, <c>position</c> (int32)
+/// and <c>activation</c> (FixedSizeList of float or halffloat). The same rows give the same bytes however they are divided
+/// among calls of <see cref="Append"/>. Nothing appears under the shard's name before <see cref="Commit"/>.
 /// </summary>
 public sealed class ActivationShardWriter : IDisposable
 {
-    private readonly PendingFile file;
-    private readonly ArrowFileWriter writer;
-    private readonly Schema schema;
-    private readonly int width;
-    private readonly ActivationDtype dtype;
-    private readonly string hook;
+    /// <summary>Readers map a shard as one span of memory, which ends at 2 GiB.</summary>
+    public const long MaximumBytes = int.MaxValue;
 
-    public ActivationShardWriter(string path, int width, ActivationDtype dtype, ShardMetadata metadata)
+    private const int BatchBytes = 4 << 20;
+    private const float LargestHalf = 65504f;
+
+    private readonly ActivationDtype dtype;
+    private readonly ShardMetadata metadata;
+    private readonly Schema schema;
+    private readonly PendingFile pending;
+    private readonly ArrowFileWriter writer;
+    private readonly int batchRows;
+    private readonly byte[] tokens;
+    private readonly byte[] documents;
+    private readonly byte[] positions;
+    private readonly byte[] activations;
+    private int buffered;
+
+    /// <param name="path">The shard's final path; missing folders are created.</param>
+    /// <param name="dtype">The element type activations are stored in.</param>
+    /// <param name="metadata">Where the activations come from; its DModel is the width of a row.</param>
+    public ActivationShardWriter(string path, ActivationDtype dtype, ShardMetadata metadata)
     {
-        (this.width, this.dtype, hook) = (width, dtype, metadata.Hook);
-        IArrowType valueType = dtype == ActivationDtype.Float16 ? HalfFloatType.Default : FloatType.Default;
-        var activation = new FixedSizeListType(new Field("item", valueType, nullable: false), width);
-        schema = new Schema(
-            [
-                new Field("token", Int32Type.Default, nullable: false),
-                new Field("document", Int32Type.Default, nullable: false),
-                new Field("position", Int32Type.Default, nullable: false),
-                new Field("activation", activation, nullable: false),
-            ],
-            metadata.ToDictionary()
-        );
-        file = AtomicFile.Begin(path);
-        writer = new ArrowFileWriter(file.Stream, schema, leaveOpen: true);
-        writer.WriteStart();
+        ArgumentNullException.ThrowIfNull(metadata);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(metadata.DModel);
+        this.dtype = dtype;
+        this.metadata = metadata;
+        int rowBytes = checked(metadata.DModel * ShardSchema.ItemBytes(dtype));
+        batchRows = Math.Clamp(BatchBytes / rowBytes, 1, 4096);
+        tokens = new byte[batchRows * sizeof(int)];
+        documents = new byte[batchRows * sizeof(int)];
+        positions = new byte[batchRows * sizeof(int)];
+        activations = new byte[batchRows * rowBytes];
+        schema = ShardSchema.Of(dtype, metadata);
+        pending = AtomicFile.Begin(path);
+        writer = new ArrowFileWriter(new ForwardOnlyStream(pending.Stream), schema, leaveOpen: true);
     }
 
     /// <summary>Rows appended so far.</summary>
-    public long Rows { get; private set; }
+    public int Rows { get; private set; }
 
-    /// <param name="tokens">Ids, one a row.</param>
-    /// <param name="documents">Index of the document each token is from.</param>
-    /// <param name="positions">Position of each token in its document.</param>
-    /// <param name="activations">Row-major [rows, d].</param>
-    /// <exception cref="StageFailedException">A value that is not finite, or beyond float16's range.</exception>
+    /// <summary>The most rows a shard of <paramref name="bytes"/> bytes holds, at least 1.</summary>
+    public static int RowsWithin(long bytes, int width, ActivationDtype dtype)
+    {
+        long rowBytes = ((long)width * ShardSchema.ItemBytes(dtype)) + (3 * sizeof(int));
+        const long Overhead = 1 << 20; // schema, batch headers and footer, generously
+        return (int)Math.Clamp((Math.Min(bytes, MaximumBytes) - Overhead) / rowBytes, 1, int.MaxValue);
+    }
+
+    /// <summary>Appends T rows.</summary>
+    /// <param name="tokensT">Token ids, [T].</param>
+    /// <param name="documentsT">Document indices, [T].</param>
+    /// <param name="positionsT">Positions in the context, [T].</param>
+    /// <param name="activationsTD">Activations, row-major [T, D].</param>
+    /// <exception cref="StageFailedException">
+    /// A value is NaN, infinite or beyond the stored type's range, the shard would pass 2 GiB, or the disk is full.
+    /// </exception>
     public void Append(
-        ReadOnlySpan<int> tokens,
-        ReadOnlySpan<int> documents,
-        ReadOnlySpan<int> positions,
-        ReadOnlySpan<float> activations
+        ReadOnlySpan<int> tokensT,
+        ReadOnlySpan<int> documentsT,
+        ReadOnlySpan<int> positionsT,
+        ReadOnlySpan<float> activationsTD
     )
     {
-        int rows = tokens.Length;
-        ArgumentOutOfRangeException.ThrowIfNotEqual(activations.Length, rows * width);
-        RequireStorable(activations);
-        IArrowArray values = dtype == ActivationDtype.Float16 ? Halves(activations) : Floats(activations);
-        var listType = schema.GetFieldByName("activation").DataType;
-        using var batch = new RecordBatch(
-            schema,
-            [
-                Ints(tokens),
-                Ints(documents),
-                Ints(positions),
-                new FixedSizeListArray(listType, rows, values, ArrowBuffer.Empty, nullCount: 0),
-            ],
-            rows
-        );
-        writer.WriteRecordBatch(batch);
+        int d = metadata.DModel;
+        int rows = tokensT.Length;
+        if (documentsT.Length != rows || positionsT.Length != rows || activationsTD.Length != (long)rows * d)
+        {
+            throw new ArgumentException(
+                $"{rows} tokens need as many documents and positions and {rows} x {d} activations",
+                nameof(activationsTD)
+            );
+        }
+        RequireStorable(activationsTD);
+        RequireRoom(rows);
+        for (int at = 0; at < rows; )
+        {
+            int n = Math.Min(batchRows - buffered, rows - at);
+            tokensT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(tokens.AsSpan())[buffered..]);
+            documentsT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(documents.AsSpan())[buffered..]);
+            positionsT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(positions.AsSpan())[buffered..]);
+            Store(activationsTD.Slice(at * d, n * d), buffered * d);
+            buffered += n;
+            at += n;
+            if (buffered == batchRows)
+            {
+                WriteBatch();
+            }
+        }
         Rows += rows;
     }
 
+    /// <summary>Publishes the shard.</summary>
+    /// <exception cref="InvalidOperationException">No row was appended.</exception>
+    /// <exception cref="StageFailedException">The disk is full.</exception>
     public FileDigest Commit()
     {
+        if (Rows == 0)
+        {
+            throw new InvalidOperationException($"{pending.Path}: a shard has at least one row");
+        }
+        if (buffered > 0)
+        {
+            WriteBatch();
+        }
         writer.WriteEnd();
-        return file.Commit();
+        return pending.Commit();
     }
 
     public void Dispose()
     {
         writer.Dispose();
-        file.Dispose();
+        pending.Dispose();
     }
 
-    private void RequireStorable(ReadOnlySpan<float> activations)
+    private void Store(ReadOnlySpan<float> values, int at)
     {
-        float largest = TensorPrimitives.MaxMagnitude(activations); // NaN if any is
-        if (!float.IsFinite(largest))
+        if (dtype == ActivationDtype.Float16)
         {
-            throw new StageFailedException(
-                new Fault(
-                    $"harvest: {hook}",
-                    $"an activation of {largest}",
-                    "finite activations",
-                    "Check the model's weights: its forward pass overflows on this text"
-                ).ToString()
-            );
+            TensorPrimitives.ConvertToHalf(values, MemoryMarshal.Cast<byte, Half>(activations.AsSpan())[at..]);
         }
-        if (dtype == ActivationDtype.Float16 && largest > (float)Half.MaxValue)
+        else
         {
-            throw new StageFailedException(
-                new Fault(
-                    $"harvest: {hook}",
-                    $"an activation of {largest}",
-                    $"at most {Half.MaxValue}, the largest float16",
-                    "Set harvest.dtype: float32"
-                ).ToString()
-            );
+            values.CopyTo(MemoryMarshal.Cast<byte, float>(activations.AsSpan())[at..]);
         }
     }
 
-    private static Int32Array Ints(ReadOnlySpan<int> values) =>
-        new(Copy(MemoryMarshal.AsBytes(values)), ArrowBuffer.Empty, values.Length, 0, 0);
-
-    private static FloatArray Floats(ReadOnlySpan<float> values) =>
-        new(Copy(MemoryMarshal.AsBytes(values)), ArrowBuffer.Empty, values.Length, 0, 0);
-
-    private static HalfFloatArray Halves(ReadOnlySpan<float> values)
+    private void WriteBatch()
     {
-        var bytes = new byte[values.Length * 2];
-        TensorPrimitives.ConvertToHalf(values, MemoryMarshal.Cast<byte, Half>(bytes.AsSpan()));
-        return new HalfFloatArray(new ArrowBuffer(bytes), ArrowBuffer.Empty, values.Length, 0, 0);
+        int values = buffered * metadata.DModel;
+        var data = new ArrowBuffer(activations.AsMemory(0, values * ShardSchema.ItemBytes(dtype)));
+        IArrowArray items =
+            dtype == ActivationDtype.Float16
+                ? new HalfFloatArray(data, ArrowBuffer.Empty, values, 0, 0)
+                : new FloatArray(data, ArrowBuffer.Empty, values, 0, 0);
+        var type = schema.GetFieldByName(ShardSchema.Activation).DataType;
+        using var batch = new RecordBatch(
+            schema,
+            [
+                Column(tokens),
+                Column(documents),
+                Column(positions),
+                new FixedSizeListArray(type, buffered, items, ArrowBuffer.Empty),
+            ],
+            buffered
+        );
+        writer.WriteRecordBatch(batch);
+        buffered = 0;
     }
 
-    private static ArrowBuffer Copy(ReadOnlySpan<byte> bytes) => new(bytes.ToArray());
+    private Int32Array Column(byte[] bytes) =>
+        new(new ArrowBuffer(bytes.AsMemory(0, buffered * sizeof(int))), ArrowBuffer.Empty, buffered, 0, 0);
+
+    private void RequireStorable(ReadOnlySpan<float> valuesTD)
+    {
+        float limit = dtype == ActivationDtype.Float16 ? LargestHalf : float.MaxValue;
+        if (valuesTD.IsEmpty || MathF.Abs(TensorPrimitives.MaxMagnitude(valuesTD)) <= limit)
+        {
+            return; // MaxMagnitude hands on a NaN, which compares false
+        }
+        int at = 0;
+        while (MathF.Abs(valuesTD[at]) <= limit)
+        {
+            at++;
+        }
+        float value = valuesTD[at];
+        string where = string.Create(
+            CultureInfo.InvariantCulture,
+            $"{metadata.Hook}: row {metadata.FirstTokenIndex + Rows + (at / metadata.DModel)}, value {at % metadata.DModel}"
+        );
+        throw new StageFailedException(
+            (
+                float.IsFinite(value)
+                    ? new Fault(
+                        where,
+                        value.ToString("R", CultureInfo.InvariantCulture),
+                        "a magnitude of at most 65504, float16's largest",
+                        "Set harvest `dtype: float32`"
+                    )
+                    : new Fault(
+                        where,
+                        value.ToString(CultureInfo.InvariantCulture),
+                        "a finite number",
+                        "Check the model's weights: the forward pass itself overflows, so `dtype: float32` does not help"
+                    )
+            ).ToString()
+        );
+    }
+
+    private void RequireRoom(int rows)
+    {
+        if ((long)Rows + rows > RowsWithin(MaximumBytes, metadata.DModel, dtype))
+        {
+            throw new StageFailedException(
+                new Fault(
+                    pending.Path,
+                    $"{(long)Rows + rows} rows of {metadata.DModel} values",
+                    "a shard below 2 GiB",
+                    "Write fewer rows a shard"
+                ).ToString()
+            );
+        }
+    }
 }

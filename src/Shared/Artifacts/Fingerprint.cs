@@ -1,88 +1,40 @@
-using System.Globalization;
-using System.Security.Cryptography;
-using System.Text;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace Pipeline.Shared.Artifacts;
 
-/// <summary>Hashes of JSON content that do not depend on the order of keys or on white space.</summary>
+/// <summary>
+/// What a stage's result depends on, as one hash: two runs with the same fingerprint have the same result on the same
+/// machine. Paths, devices, versions and times stand outside it.
+/// </summary>
 public static class Fingerprint
 {
-    /// <summary>Lowercase hex SHA-256 of the canonical form: keys in ordinal order, no white space.</summary>
-    public static string Of(JsonNode? node) =>
-        Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Canonical(node))));
-
-    /// <summary>Path and both values of the first difference in key order, or null when both are the same content.</summary>
-    public static (string Path, string Left, string Right)? FirstDifference(
-        JsonNode? left,
-        JsonNode? right,
-        string path = ""
+    /// <param name="schema">The artifact format's version.</param>
+    /// <param name="stage">The stage's name, e.g. <c>harvest</c>.</param>
+    /// <param name="config">The stage's resolved configuration; the order of its keys does not matter.</param>
+    /// <param name="inputs">Name and fingerprint (or content hash) of every input; their order does not matter.</param>
+    /// <returns>64 lowercase hex digits: SHA-256 of the canonical JSON of the four.</returns>
+    public static string Of(
+        int schema,
+        string stage,
+        JsonNode config,
+        IEnumerable<(string Name, string Fingerprint)> inputs
     )
     {
-        if (left is JsonObject leftObject && right is JsonObject rightObject)
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(inputs);
+        var named = new JsonObject();
+        foreach (var (name, fingerprint) in inputs)
         {
-            return leftObject
-                .Select(p => p.Key)
-                .Union(rightObject.Select(p => p.Key))
-                .Select(key =>
-                    FirstDifference(leftObject[key], rightObject[key], path.Length == 0 ? key : $"{path}.{key}")
-                )
-                .FirstOrDefault(difference => difference is not null);
+            named.Add(name, fingerprint); // throws on a name used twice
         }
-        if (left is JsonArray leftArray && right is JsonArray rightArray)
-        {
-            for (int i = 0; i < Math.Max(leftArray.Count, rightArray.Count); i++)
+        return CanonicalJson.Sha256(
+            new JsonObject
             {
-                var difference = FirstDifference(
-                    i < leftArray.Count ? leftArray[i] : null,
-                    i < rightArray.Count ? rightArray[i] : null,
-                    string.Create(CultureInfo.InvariantCulture, $"{path}[{i}]")
-                );
-                if (difference is not null)
-                {
-                    return difference;
-                }
+                ["schema"] = schema,
+                ["stage"] = stage,
+                ["config"] = config.DeepClone(),
+                ["inputs"] = named,
             }
-            return null;
-        }
-        string leftText = Canonical(left);
-        string rightText = Canonical(right);
-        return leftText == rightText ? null : (path, leftText, rightText);
-    }
-
-    private static string Canonical(JsonNode? node)
-    {
-        var text = new StringBuilder();
-        Append(text, node);
-        return text.ToString();
-    }
-
-    private static void Append(StringBuilder text, JsonNode? node)
-    {
-        switch (node)
-        {
-            case JsonObject pairs:
-                text.Append('{');
-                foreach (var (index, pair) in pairs.OrderBy(p => p.Key, StringComparer.Ordinal).Index())
-                {
-                    text.Append(index == 0 ? "" : ",").Append(JsonSerializer.Serialize(pair.Key)).Append(':');
-                    Append(text, pair.Value);
-                }
-                text.Append('}');
-                break;
-            case JsonArray items:
-                text.Append('[');
-                foreach (var (index, item) in items.Index())
-                {
-                    text.Append(index == 0 ? "" : ",");
-                    Append(text, item);
-                }
-                text.Append(']');
-                break;
-            default:
-                text.Append(node?.ToJsonString() ?? "null");
-                break;
-        }
+        );
     }
 }

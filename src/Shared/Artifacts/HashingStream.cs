@@ -2,38 +2,57 @@ using System.Security.Cryptography;
 
 namespace Pipeline.Shared.Artifacts;
 
-/// <summary>Passes writes on and hashes them on the way. Does not own the stream below.</summary>
-internal sealed class HashingStream(Stream below) : Stream
+/// <summary>
+/// A forward-only stream over a file that hashes what passes and tells a full disk in words a user can act on. The file
+/// belongs to the caller.
+/// </summary>
+internal sealed class HashingStream(FileStream file, string finalPath) : Stream
 {
     private readonly IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private long written;
 
     public override bool CanRead => false;
-
-    /// <summary>Arrow's writer wants to know its position, which such a stream has; it never moves it.</summary>
-    public override bool CanSeek => true;
-
+    public override bool CanSeek => false;
     public override bool CanWrite => true;
     public override long Length => written;
 
     public override long Position
     {
         get => written;
-        set => throw new NotSupportedException("artifacts are written from the first byte to the last");
+        set => throw new NotSupportedException("An artifact is written front to back.");
     }
-
-    public FileDigest Digest() => new(written, Convert.ToHexStringLower(hash.GetCurrentHash()));
 
     public override void Write(ReadOnlySpan<byte> buffer)
     {
+        try
+        {
+            file.Write(buffer);
+        }
+        catch (IOException e) when (DiskFull.Is(e))
+        {
+            throw DiskFull.While(finalPath, written + buffer.Length, e);
+        }
         hash.AppendData(buffer);
-        below.Write(buffer);
         written += buffer.Length;
     }
 
     public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
 
-    public override void Flush() => below.Flush();
+    public override void Flush() { }
+
+    /// <summary>Flushes the file to disk; the digest of everything written.</summary>
+    public FileDigest Finish()
+    {
+        try
+        {
+            file.Flush(flushToDisk: true);
+        }
+        catch (IOException e) when (DiskFull.Is(e))
+        {
+            throw DiskFull.While(finalPath, written, e);
+        }
+        return new FileDigest(written, Convert.ToHexStringLower(hash.GetHashAndReset()));
+    }
 
     public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
@@ -43,7 +62,10 @@ internal sealed class HashingStream(Stream below) : Stream
 
     protected override void Dispose(bool disposing)
     {
-        hash.Dispose();
+        if (disposing)
+        {
+            hash.Dispose();
+        }
         base.Dispose(disposing);
     }
 }

@@ -14,7 +14,7 @@ public static class Inputs
         foreach (string file in files)
         {
             hash.AppendData(Encoding.UTF8.GetBytes(Path.GetRelativePath(root, file) + "\0"));
-            hash.AppendData(Convert.FromHexString(FileDigest.Of(file).Sha256));
+            hash.AppendData(Convert.FromHexString(AtomicFile.Digest(file).Sha256));
         }
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }

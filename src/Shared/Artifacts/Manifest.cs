@@ -1,73 +1,78 @@
+using System.Globalization;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 
 namespace Pipeline.Shared.Artifacts;
 
-/// <summary>Something a stage read: its name, where it lay, and its fingerprint (of a stage) or hash (of files).</summary>
-public sealed record ManifestInput(string Name, string Path, string Fingerprint);
-
-/// <summary>A file a stage wrote.</summary>
-/// <param name="Name">Relative to the manifest's folder, with '/'.</param>
-/// <param name="Bytes">Length.</param>
-/// <param name="Sha256">Lowercase hex.</param>
-/// <param name="Rows">Rows of a shard, null for other files.</param>
-/// <param name="Dtype">Element type, null where there is none.</param>
-/// <param name="Shape">Sizes by axis name, null where there are none.</param>
-public sealed record ManifestOutput(
-    string Name,
-    long Bytes,
-    string Sha256,
-    long? Rows = null,
-    string? Dtype = null,
-    IReadOnlyDictionary<string, long>? Shape = null
-);
-
 /// <summary>
-/// What a stage's folder holds and what it was made from. It is written last and atomically: where it is, the folder is
-/// complete. <see cref="Fingerprint"/> covers schema, stage, config and the inputs' fingerprints; paths, device, versions
-/// and time (<see cref="Provenance"/>) stand outside it.
+/// What a finished stage folder holds, and what it was made from. Written last and atomically: a folder without its
+/// manifest is incomplete. The file carries a hash of itself, so damage to it is noticed as well.
 /// </summary>
-public sealed record Manifest
+/// <param name="Stage">The stage's name, e.g. <c>harvest</c>.</param>
+/// <param name="Config">The stage's resolved configuration.</param>
+/// <param name="Inputs">What it read.</param>
+/// <param name="Outputs">What it wrote.</param>
+/// <param name="Results">Numbers a reader wants, e.g. tokens, documents.</param>
+/// <param name="Fingerprint">See <see cref="Artifacts.Fingerprint"/>.</param>
+/// <param name="Provenance">Device, threads, versions, wall_seconds, finished: outside the fingerprint.</param>
+public sealed record Manifest(
+    string Stage,
+    JsonObject Config,
+    IReadOnlyList<ManifestInput> Inputs,
+    IReadOnlyList<ManifestOutput> Outputs,
+    JsonObject Results,
+    string Fingerprint,
+    JsonObject Provenance
+)
 {
     public const string FileName = "manifest.json";
+
+    /// <summary>The artifact format this build reads and writes.</summary>
     public const int CurrentSchema = 1;
 
-    private static readonly JsonSerializerOptions Format = new()
+    private const string SelfHash = "self_sha256";
+    private const long MaximumBytes = 256L << 20;
+
+    private static readonly JsonSerializerOptions Serializer = new()
     {
-        WriteIndented = true,
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
-        RespectRequiredConstructorParameters = true,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
         RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+        WriteIndented = true,
     };
 
+    private static readonly JsonDocumentOptions Strict = new() { MaxDepth = 64, AllowDuplicateProperties = false };
+
+    /// <summary>The artifact format's version.</summary>
+    [JsonPropertyOrder(-1)]
     public int Schema { get; init; } = CurrentSchema;
-    public required string Stage { get; init; }
-    public required JsonObject Config { get; init; }
-    public required IReadOnlyList<ManifestInput> Inputs { get; init; }
-    public required IReadOnlyList<ManifestOutput> Outputs { get; init; }
 
-    /// <summary>Figures a reader wants at hand: tokens, documents, final losses.</summary>
-    public JsonObject Results { get; init; } = [];
-    public required string Fingerprint { get; init; }
-    public JsonObject Provenance { get; init; } = [];
+    /// <summary>A manifest whose fingerprint is computed from the rest.</summary>
+    public static Manifest Create(
+        string stage,
+        JsonObject config,
+        IReadOnlyList<ManifestInput> inputs,
+        IReadOnlyList<ManifestOutput> outputs,
+        JsonObject? results = null,
+        JsonObject? provenance = null
+    ) =>
+        new(
+            stage,
+            config,
+            inputs,
+            outputs,
+            results ?? [],
+            Artifacts.Fingerprint.Of(CurrentSchema, stage, config, inputs.Select(i => (i.Name, i.Fingerprint))),
+            provenance ?? []
+        );
 
-    /// <summary>SHA-256 of this manifest's canonical content without this field: damage to a manifest shows in itself.</summary>
-    public string? Self { get; init; }
-
-    /// <summary>What <see cref="Fingerprint"/> is the hash of.</summary>
-    public static JsonObject Identity(string stage, JsonObject config, IEnumerable<ManifestInput> inputs) =>
-        new()
-        {
-            ["schema"] = CurrentSchema,
-            ["stage"] = stage,
-            ["config"] = config.DeepClone(),
-            ["inputs"] = new JsonObject(inputs.Select(i => KeyValuePair.Create(i.Name, (JsonNode?)i.Fingerprint))),
-        };
-
-    /// <summary>Reads a folder's manifest; null where there is none.</summary>
-    /// <exception cref="CorruptArtifactException">There is one, but not as it was written.</exception>
+    /// <summary>The manifest of <paramref name="folder"/>, or null where there is none.</summary>
+    /// <exception cref="CorruptArtifactException">The file is not a manifest this build wrote, or was altered.</exception>
     public static Manifest? TryRead(string folder)
     {
         string path = Path.Combine(folder, FileName);
@@ -75,67 +80,112 @@ public sealed record Manifest
         {
             return null;
         }
-        Manifest manifest;
         try
         {
-            manifest =
-                JsonSerializer.Deserialize<Manifest>(File.ReadAllBytes(path), Format)
-                ?? throw new JsonException("null is no manifest");
+            var manifest = Parse(path).Deserialize<Manifest>(Serializer);
+            return manifest ?? throw new JsonException("null");
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or ArgumentException)
+        catch (Exception e)
+            when (e is JsonException or InvalidOperationException or FormatException or ArgumentException)
         {
-            throw new CorruptArtifactException(Damaged(path, e.Message), e);
+            throw Corrupt(path, e.Message, "the JSON of a manifest", e);
         }
-        return manifest.Self == manifest.HashOfSelf()
-            ? manifest
-            : throw new CorruptArtifactException(Damaged(path, "content that does not match its own hash"));
     }
 
-    public void Write(string folder)
+    /// <summary>Publishes <paramref name="manifest"/> as the folder's <c>manifest.json</c>.</summary>
+    /// <exception cref="ArgumentException">An output's name leaves the folder.</exception>
+    /// <exception cref="StageFailedException">The disk is full.</exception>
+    public static FileDigest Write(string folder, Manifest manifest)
     {
-        var sealedManifest = this with { Self = HashOfSelf() };
-        AtomicFile.Write(
-            Path.Combine(folder, FileName),
-            stream => JsonSerializer.Serialize(stream, sealedManifest, Format)
-        );
+        ArgumentNullException.ThrowIfNull(manifest);
+        foreach (var output in manifest.Outputs)
+        {
+            if (!ArtifactPath.TryResolve(folder, output.Name, out _))
+            {
+                throw new ArgumentException($"'{output.Name}' is no path inside the folder", nameof(manifest));
+            }
+        }
+        var json = JsonSerializer.SerializeToNode(manifest, Serializer)!.AsObject();
+        json[SelfHash] = CanonicalJson.Sha256(json);
+        return AtomicFile.WriteText(Path.Combine(folder, FileName), json.ToJsonString(Serializer) + "\n");
     }
 
-    /// <summary>Every output that is missing or not as it was written.</summary>
+    /// <summary>Every output that is missing or altered, and every name that would leave the folder.</summary>
     /// <param name="folder">The manifest's folder.</param>
-    /// <param name="rehash">Compare hashes too; otherwise presence and length.</param>
-    public IEnumerable<Fault> Verify(string folder, bool rehash)
+    /// <param name="rehash">Whether to read the files and compare hashes; otherwise only their lengths are compared.</param>
+    public IReadOnlyList<Fault> Verify(string folder, bool rehash) =>
+        [.. Outputs.Select(output => Verify(folder, output, rehash)).OfType<Fault>()];
+
+    private Fault? Verify(string folder, ManifestOutput output, bool rehash)
     {
-        foreach (var output in Outputs)
+        string remedy = $"Delete it if it is there and run the pipeline again: {Stage} makes anew what is missing";
+        if (!ArtifactPath.TryResolve(folder, output.Name, out string? path))
         {
-            string path = Path.Combine(folder, output.Name);
-            string remedy = "Remove the file if it is there, and run the pipeline again to make it anew";
-            if (Path.IsPathRooted(output.Name) || output.Name.Split('/').Contains(".."))
-            {
-                yield return new Fault(path, "a name that leaves its folder", "a file in this folder", remedy);
-            }
-            else if (!File.Exists(path))
-            {
-                yield return new Fault(path, "no file", $"{output.Bytes} bytes", remedy);
-            }
-            else if (new FileInfo(path).Length is var length && length != output.Bytes)
-            {
-                yield return new Fault(path, $"{length} bytes", $"{output.Bytes} bytes", remedy);
-            }
-            else if (rehash && FileDigest.Of(path).Sha256 is var hash && hash != output.Sha256)
-            {
-                yield return new Fault(path, $"SHA-256 {hash}", output.Sha256, remedy);
-            }
+            return new Fault(
+                $"{Path.Combine(folder, FileName)}: outputs",
+                $"the name '{output.Name}'",
+                "a path inside the folder",
+                "Do not trust this folder: make it again"
+            );
+        }
+        var file = new FileInfo(path);
+        if (!file.Exists)
+        {
+            return new Fault(path, "no file", Bytes(output.Bytes), remedy);
+        }
+        if (file.Length != output.Bytes)
+        {
+            return new Fault(path, Bytes(file.Length), Bytes(output.Bytes), remedy);
+        }
+        if (!rehash)
+        {
+            return null;
+        }
+        try
+        {
+            string sha256 = AtomicFile.Digest(path).Sha256;
+            return sha256 == output.Sha256 ? null : new Fault(path, $"SHA-256 {sha256}", output.Sha256, remedy);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return new Fault(path, $"an unreadable file ({e.Message})", Bytes(output.Bytes), remedy);
         }
     }
 
-    private string HashOfSelf() =>
-        Artifacts.Fingerprint.Of(JsonSerializer.SerializeToNode(this with { Self = null }, Format));
+    private static JsonObject Parse(string path)
+    {
+        if (new FileInfo(path).Length > MaximumBytes)
+        {
+            throw Corrupt(path, "a file of more than 256 MB", "a manifest");
+        }
+        var json =
+            JsonNode.Parse(File.ReadAllBytes(path), documentOptions: Strict) as JsonObject
+            ?? throw new JsonException("the top level is not an object");
+        string? stated = json[SelfHash] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
+        json.Remove(SelfHash);
+        string actual = CanonicalJson.Sha256(json);
+        if (stated != actual)
+        {
+            throw Corrupt(path, $"{SelfHash} {stated ?? "absent"}", $"{actual}, the hash of the rest of the file");
+        }
+        if (json["schema"] is not JsonValue schema || !schema.TryGetValue(out int version) || version != CurrentSchema)
+        {
+            string found = json["schema"]?.ToJsonString() ?? "absent";
+            throw Corrupt(path, $"schema {found}", $"schema {CurrentSchema.ToString(CultureInfo.InvariantCulture)}");
+        }
+        return json;
+    }
 
-    private static string Damaged(string path, string found) =>
-        new Fault(
-            path,
-            found,
-            "a manifest as a stage wrote it",
-            "Remove the file; the stage then runs again"
-        ).ToString();
+    private static string Bytes(long count) => string.Create(CultureInfo.InvariantCulture, $"{count} bytes");
+
+    private static CorruptArtifactException Corrupt(
+        string path,
+        string found,
+        string expected,
+        Exception? inner = null
+    ) =>
+        new(
+            new Fault(path, found, expected, "Restore it from a copy, or delete it and run the stage again").ToString(),
+            inner
+        );
 }

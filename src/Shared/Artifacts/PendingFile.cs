@@ -1,9 +1,13 @@
 namespace Pipeline.Shared.Artifacts;
 
-/// <summary>A file being written under a temporary name; disposing it without <see cref="Commit"/> removes it.</summary>
+/// <summary>
+/// A file being written under a temporary name. <see cref="Commit"/> publishes it; disposing it without a commit removes
+/// every trace of it.
+/// </summary>
 public sealed class PendingFile : IDisposable
 {
-    private readonly string path;
+    private const int BufferBytes = 1 << 16;
+
     private readonly string temporary;
     private readonly FileStream file;
     private readonly HashingStream hashing;
@@ -11,36 +15,50 @@ public sealed class PendingFile : IDisposable
 
     internal PendingFile(string path, string temporary)
     {
-        this.path = path;
+        Path = path;
         this.temporary = temporary;
-        file = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 16);
-        hashing = new HashingStream(file);
+        file = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.None, BufferBytes);
+        hashing = new HashingStream(file, path);
     }
 
-    /// <summary>Write only, from the first byte to the last.</summary>
+    /// <summary>The absolute path the file will have once committed.</summary>
+    public string Path { get; }
+
+    /// <summary>Where the content goes, front to back; its Position is the number of bytes written so far.</summary>
     public Stream Stream => hashing;
 
-    /// <summary>Flushes the bytes to disk, renames the file to its name, and flushes the folder.</summary>
+    /// <summary>Flushes the content to disk, gives it its final name and flushes the folder.</summary>
+    /// <exception cref="StageFailedException">The disk is full.</exception>
     public FileDigest Commit()
     {
-        var digest = hashing.Digest();
-        file.Flush(flushToDisk: true);
+        if (committed)
+        {
+            throw new InvalidOperationException($"{Path} is already committed");
+        }
+        var digest = hashing.Finish();
         file.Dispose();
-#pragma warning disable RS0030 // this is the place that may rename
-        File.Move(temporary, path, overwrite: true);
+#pragma warning disable RS0030 // The one place where a rename publishes a file.
+        File.Move(temporary, Path, overwrite: true);
 #pragma warning restore RS0030
         committed = true;
-        AtomicFile.FlushFolder(Path.GetDirectoryName(Path.GetFullPath(path))!);
+        FolderSync.Flush(System.IO.Path.GetDirectoryName(Path)!);
         return digest;
     }
 
     public void Dispose()
     {
-        file.Dispose();
-        hashing.Dispose();
         if (!committed)
         {
-            File.Delete(temporary);
+            try
+            {
+                file.Dispose(); // flushes what is buffered, which fails again on a full disk
+            }
+            catch (IOException) { }
+            finally
+            {
+                File.Delete(temporary);
+            }
         }
+        hashing.Dispose();
     }
 }

@@ -1,52 +1,113 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using Microsoft.Win32.SafeHandles;
 
 namespace Pipeline.Shared.Artifacts;
 
 /// <summary>
-/// One run a folder. The lock is the operating system's on an open file, so a killed holder leaves none behind; a note
-/// beside it says who holds it.
+/// One run at a time in a folder. The lock is the operating system's, on the open file <c>.lock</c>: it goes when its
+/// process goes, however that ends, and the file left behind means nothing. The file says who holds it.
 /// </summary>
-public sealed class RunLock : IDisposable
+public sealed partial class RunLock : IDisposable
 {
-    private readonly FileStream held;
-    private readonly string note;
+    public const string FileName = ".lock";
 
-    private RunLock(FileStream held, string note) => (this.held, this.note) = (held, note);
+    private readonly FileStream file;
 
-    /// <exception cref="FolderLockedException">Another process holds the folder; the message names it.</exception>
-    public static RunLock Acquire(string folder)
+    private RunLock(FileStream file) => this.file = file;
+
+    /// <summary>Takes the lock of <paramref name="runFolder"/>, creating the folder where it is missing.</summary>
+    /// <exception cref="FolderLockedException">Another process, or this one already, holds the folder.</exception>
+    public static RunLock Acquire(string runFolder)
     {
-        Directory.CreateDirectory(folder);
-        string path = Path.Combine(folder, ".lock");
-        string note = path + ".holder";
-        FileStream held;
+        FolderSync.Create(Path.GetFullPath(runFolder));
+        string path = Path.Combine(runFolder, FileName);
+        // FileShare.None is an exclusive flock on Unix; on Windows readers must be let in to learn the holder's name.
+        var share = OperatingSystem.IsWindows() ? FileShare.Read : FileShare.None;
+        FileStream file;
         try
         {
-            held = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, share, bufferSize: 0);
         }
         catch (IOException e)
+            when (e is not (FileNotFoundException or DirectoryNotFoundException or PathTooLongException))
         {
-            string holder = File.Exists(note) ? File.ReadAllText(note).Trim() : "another process";
             throw new FolderLockedException(
                 new Fault(
-                    folder,
-                    $"a run by {holder}",
-                    "no other run on this folder",
-                    "Wait for it or stop it first"
+                    runFolder,
+                    $"a folder held by {Holder(path)}",
+                    "a folder no other run uses",
+                    "Wait for that run or stop it, or choose another folder with --out"
                 ).ToString(),
                 e
             );
         }
-        AtomicFile.WriteText(
-            note,
-            string.Create(CultureInfo.InvariantCulture, $"PID {Environment.ProcessId} on {Environment.MachineName}\n")
+        file.SetLength(0);
+        file.Write(
+            JsonSerializer.SerializeToUtf8Bytes(
+                new Dictionary<string, object> { ["pid"] = Environment.ProcessId, ["host"] = Environment.MachineName }
+            )
         );
-        return new RunLock(held, note);
+        file.Flush();
+        return new RunLock(file);
     }
 
-    public void Dispose()
+    /// <summary>Releases the lock. The file stays: deleting it could take it from under a run that just opened it.</summary>
+    public void Dispose() => file.Dispose();
+
+    private static string Holder(string path)
     {
-        File.Delete(note);
-        held.Dispose();
+        // A holder that has the lock but has not yet written its name is given a moment to do so.
+        const int Tries = 10;
+        for (int i = 0; i < Tries; i++)
+        {
+            if (ReadHolder(path) is { } holder)
+            {
+                return holder;
+            }
+            Thread.Sleep(20);
+        }
+        return "another process";
     }
+
+    private static string? ReadHolder(string path)
+    {
+        try
+        {
+            using var stream = OpenUnlocked(path);
+            using var json = JsonDocument.Parse(stream);
+            int pid = json.RootElement.GetProperty("pid").GetInt32();
+            string? host = json.RootElement.GetProperty("host").GetString();
+            return string.Create(CultureInfo.InvariantCulture, $"process {pid} on {host}");
+        }
+        catch (Exception e)
+            when (e
+                    is JsonException
+                        or InvalidOperationException
+                        or KeyNotFoundException
+                        or FormatException
+                        or IOException
+                        or UnauthorizedAccessException
+            )
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Opens for reading past the lock: every .NET open on Unix asks for at least a shared flock.</summary>
+    private static FileStream OpenUnlocked(string path)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        }
+        int descriptor = Open(path, 0);
+        return descriptor >= 0
+            ? new FileStream(new SafeFileHandle(descriptor, ownsHandle: true), FileAccess.Read)
+            : throw new IOException($"{path} cannot be read");
+    }
+
+    [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Open(string path, int flags);
 }

@@ -40,7 +40,12 @@ public sealed class StageFolder
     public StageFolder(string path, string stage, JsonObject config, IReadOnlyList<ManifestInput> inputs)
     {
         (Path, this.stage, this.config, this.inputs) = (path, stage, config, inputs);
-        Fingerprint = Artifacts.Fingerprint.Of(Identity);
+        Fingerprint = Artifacts.Fingerprint.Of(
+            Manifest.CurrentSchema,
+            stage,
+            config,
+            inputs.Select(input => (input.Name, input.Fingerprint))
+        );
         (State, Reason) = Inspect();
     }
 
@@ -53,39 +58,50 @@ public sealed class StageFolder
     /// <summary>Why the state is what it is, for a person.</summary>
     public string Reason { get; private set; }
 
-    private JsonObject Identity => Manifest.Identity(stage, config, inputs);
+    private JsonObject Identity => IdentityOf(stage, config, inputs);
 
     /// <summary>
-    /// Makes the folder ready to work in: what belongs to another identity goes, temporary files of killed runs go, and
-    /// finished parts of this identity stay.
+    /// Makes the folder ready to work in: what belongs to another identity goes, and so do temporary files of killed runs
+    /// and files that are not as they were written; whole parts of this identity stay.
     /// </summary>
     public void Begin()
     {
-        AtomicFile.RemoveTemporaries(Path);
-        if (State == StageState.Stale && Directory.Exists(Path))
+        if (State == StageState.Damaged)
+        {
+            RemoveDamaged();
+        }
+        else if (State != StageState.Partial && Directory.Exists(Path))
         {
             Directory.Delete(Path, recursive: true);
         }
         AtomicFile.WriteText(System.IO.Path.Combine(Path, WorkName), Identity.ToJsonString());
         File.Delete(System.IO.Path.Combine(Path, Manifest.FileName));
+        foreach (string folder in Directory.EnumerateDirectories(Path, "*", SearchOption.AllDirectories).Append(Path))
+        {
+            AtomicFile.RemoveTemporaries(folder);
+        }
         State = StageState.Partial;
     }
 
     /// <summary>Seals the folder: the manifest is written last.</summary>
     public void Complete(IReadOnlyList<ManifestOutput> outputs, JsonObject results, JsonObject provenance)
     {
-        new Manifest
-        {
-            Stage = stage,
-            Config = config,
-            Inputs = inputs,
-            Outputs = outputs,
-            Results = results,
-            Fingerprint = Fingerprint,
-            Provenance = provenance,
-        }.Write(Path);
+        Manifest.Write(Path, Manifest.Create(stage, config, inputs, outputs, results, provenance));
         File.Delete(System.IO.Path.Combine(Path, WorkName));
         (State, Reason) = (StageState.UpToDate, "complete");
+    }
+
+    /// <summary>A file of the right length may still be altered: only those with their old hash are kept.</summary>
+    private void RemoveDamaged()
+    {
+        var manifest = Manifest.TryRead(Path)!;
+        foreach (var output in manifest.Outputs)
+        {
+            if ((manifest with { Outputs = [output] }).Verify(Path, rehash: true).Count > 0)
+            {
+                File.Delete(System.IO.Path.Combine(Path, output.Name));
+            }
+        }
     }
 
     private (StageState State, string Reason) Inspect()
@@ -98,10 +114,7 @@ public sealed class StageFolder
         {
             if (manifest.Fingerprint != Fingerprint)
             {
-                return (
-                    StageState.Stale,
-                    Difference(Manifest.Identity(manifest.Stage, manifest.Config, manifest.Inputs))
-                );
+                return (StageState.Stale, Difference(IdentityOf(manifest.Stage, manifest.Config, manifest.Inputs)));
             }
             var faults = manifest.Verify(Path, rehash: false).ToList();
             return faults.Count == 0 ? (StageState.UpToDate, "up to date") : (StageState.Damaged, faults[0].ToString());
@@ -111,9 +124,10 @@ public sealed class StageFolder
         {
             return damage.Length > 0 ? (StageState.Stale, damage) : (StageState.Absent, "not run yet");
         }
-        return Parse(work) is { } identity && Artifacts.Fingerprint.Of(identity) == Fingerprint
+        var identity = Parse(work);
+        return JsonDifference.First(identity, Identity) is null
             ? (StageState.Partial, "begun and not finished")
-            : (StageState.Stale, Difference(Parse(work)));
+            : (StageState.Stale, Difference(identity));
     }
 
     private Manifest? TryReadManifest(out string damage)
@@ -131,9 +145,17 @@ public sealed class StageFolder
     }
 
     private string Difference(JsonNode? before) =>
-        Artifacts.Fingerprint.FirstDifference(before, Identity) is var (path, left, right)
-            ? $"{path} was {left}, now {right}"
+        JsonDifference.First(before, Identity) is { } difference
+            ? $"{difference.Path} was {difference.Before}, now {difference.After}"
             : "made by another version";
+
+    private static JsonObject IdentityOf(string stage, JsonObject config, IEnumerable<ManifestInput> inputs) =>
+        new()
+        {
+            ["stage"] = stage,
+            ["config"] = config.DeepClone(),
+            ["inputs"] = new JsonObject(inputs.Select(i => KeyValuePair.Create(i.Name, (JsonNode?)i.Fingerprint))),
+        };
 
     private static JsonNode? Parse(string path)
     {

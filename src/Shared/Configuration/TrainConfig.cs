@@ -24,10 +24,10 @@ public sealed record TrainConfig : IValidated
     [AtLeast(1)]
     public int ShuffleBlock { get; init; } = 64;
 
-    /// <summary>Rows held in memory that the next is drawn from. Default 65536; memory is this times the model's width
-    /// times the bytes of a value. At least <see cref="ShuffleBlock"/>.</summary>
+    /// <summary>Rows held in memory that the next is drawn from. Default 16384; memory is this times the model's width
+    /// times 4 bytes. At least <see cref="ShuffleBlock"/>.</summary>
     [AtLeast(1)]
-    public int ShuffleWindow { get; init; } = 65_536;
+    public int ShuffleWindow { get; init; } = 16_384;
 
     /// <summary>What can be told without knowing the model: fields that contradict each other, autoencoders given
     /// twice.</summary>

@@ -28,27 +28,11 @@ public sealed class JsonLinesSource(IReadOnlyList<string> files) : ITextSource
         try
         {
             using var json = JsonDocument.Parse(line);
-            var root = json.RootElement;
-            string Field(string name, string otherwise) =>
-                root.TryGetProperty(name, out var value) && value.ValueKind != JsonValueKind.Null
-                    ? value.ToString()
-                    : otherwise;
-            if (
-                root.ValueKind != JsonValueKind.Object
-                || !root.TryGetProperty("text", out var text)
-                || text.ValueKind != JsonValueKind.String
-            )
-            {
-                throw new JsonException("no object with a string 'text'");
-            }
-            return new Document(Field("id", where), Field("title", ""), text.GetString()!);
+            return JsonDocuments.Of(json.RootElement, where);
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        catch (JsonException e)
         {
-            throw new ConfigurationException(
-                new Fault(where, e.Message, "{\"id\", \"title\", \"text\"}", "Correct the line").ToString(),
-                e
-            );
+            throw JsonDocuments.Malformed(where, e);
         }
     }
 }

@@ -4,7 +4,7 @@ namespace Pipeline.Shared.Text;
 public static class TextSources
 {
     private const string Supported =
-        "*.jsonl of {id,title,text}, WikiExtractor files (wiki_NN), WikiText (*.raw, *.tokens), *.txt, or a folder of one of these";
+        "*.jsonl or *.json of {id,title,text}, WikiExtractor files (wiki_NN), WikiText (*.raw, *.tokens), *.txt, or a folder of one of these";
 
     /// <param name="path">A file or a folder.</param>
     /// <param name="where">File and field that named the path, for the message.</param>
@@ -21,6 +21,7 @@ public static class TextSources
         ITextSource[] candidates =
         [
             new JsonLinesSource([.. files.Where(JsonLinesSource.Reads)]),
+            new JsonArraySource([.. files.Where(JsonArraySource.Reads)]),
             new WikiExtractorSource([.. files.Where(WikiExtractorSource.Reads)]),
             new WikiTextSource([.. files.Where(WikiTextSource.Reads)]),
             new PlainTextSource([.. files.Where(PlainTextSource.Reads)]),

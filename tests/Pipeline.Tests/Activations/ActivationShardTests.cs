@@ -1,121 +1,195 @@
+using Apache.Arrow;
 using Apache.Arrow.Ipc;
 using Pipeline.Shared;
 using Pipeline.Shared.Activations;
 using Pipeline.Shared.Configuration;
+using Pipeline.Tests.Artifacts;
 
 namespace Pipeline.Tests.Activations;
 
-public class ActivationShardTests
+public sealed class ActivationShardTests : IDisposable
 {
-    private static readonly ShardMetadata Metadata = new()
+    private readonly TempFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
+
+    [Theory]
+    [InlineData(ActivationDtype.Float32, 1, 1)]
+    [InlineData(ActivationDtype.Float32, 9001, 7)]
+    [InlineData(ActivationDtype.Float16, 9001, 7)]
+    [InlineData(ActivationDtype.Float16, 3000, 1024)]
+    public void Rows_come_back_exactly_as_their_stored_type_holds_them(ActivationDtype dtype, int rows, int d)
     {
-        Model = "m",
-        ModelHash = "h",
-        Hook = "blocks.1.hook_resid_post",
-        TokenizerHash = "t",
-        Context = 8,
-        Seed = 1,
-        FirstToken = 0,
-    };
+        float[] values = Shards.Values(rows, d);
+        var digest = Shards.Write(folder["a.arrow"], dtype, Shards.Metadata(d, 77), values);
+
+        using var shard = ActivationShard.Open(folder["a.arrow"], digest);
+
+        (shard.Rows, shard.Width, shard.Dtype).Should().Be((rows, d, dtype));
+        shard.Metadata.Should().Be(Shards.Metadata(d, 77));
+        shard.Tokens.ToArray().Should().Equal(Enumerable.Range(0, rows));
+        shard.Documents.ToArray().Should().Equal(Enumerable.Range(0, rows).Select(r => r / 10));
+        shard.Positions.ToArray().Should().Equal(Enumerable.Range(0, rows).Select(r => r % 10));
+        float[] expected =
+            dtype == ActivationDtype.Float16 ? System.Array.ConvertAll(values, x => (float)(Half)x) : values;
+        float[] all = new float[values.Length];
+        shard.CopyRows(0, rows, all);
+        all.AsSpan().SequenceEqual(expected).Should().BeTrue();
+        float[] last = new float[d];
+        shard.CopyRow(rows - 1, last);
+        last.Should().Equal(expected[^d..]);
+    }
 
     [Theory]
     [InlineData(ActivationDtype.Float32)]
     [InlineData(ActivationDtype.Float16)]
-    public void Rows_come_back_as_they_were_written(ActivationDtype dtype)
+    public void The_bytes_do_not_depend_on_how_rows_are_divided_among_calls(ActivationDtype dtype)
     {
-        using var folder = new TempFolder();
-        string path = folder.File("shard.arrow");
-        float[] values = [.. Enumerable.Range(0, 7 * 3).Select(i => MathF.Sin(i))];
-        Write(path, dtype, values, [4, 3]);
+        float[] values = Shards.Values(5000, 3);
 
-        using var shard = ActivationShard.Open(path);
-        var read = new float[values.Length];
-        shard.CopyRows(0, 7, read);
-        var middle = new float[3 * 3];
-        shard.CopyRows(3, 3, middle); // crosses the batches
+        var whole = Shards.Write(folder["a.arrow"], dtype, Shards.Metadata(3), values);
+        var pieces = Shards.Write(folder["b.arrow"], dtype, Shards.Metadata(3), values, rowsACall: 37);
 
-        float[] expected = dtype == ActivationDtype.Float16 ? [.. values.Select(v => (float)(Half)v)] : values;
-        read.Should().Equal(expected);
-        middle.Should().Equal(expected[9..18]);
-        shard.Column("token").Should().Equal(0, 1, 2, 3, 4, 5, 6);
-        shard.Column("position").Should().Equal(20, 21, 22, 23, 24, 25, 26);
-        shard.Metadata["hook"].Should().Be("blocks.1.hook_resid_post");
+        pieces.Should().Be(whole);
     }
 
     [Fact]
-    public void Any_Arrow_reader_opens_a_shard()
+    public void Arrows_own_file_reader_reads_a_shard()
     {
-        using var folder = new TempFolder();
-        string path = folder.File("shard.arrow");
-        Write(path, ActivationDtype.Float32, [1, 2, 3, 4, 5, 6], [2]);
+        float[] values = Shards.Values(5000, 3);
+        Shards.Write(folder["a.arrow"], ActivationDtype.Float16, Shards.Metadata(3), values);
 
-        using var reader = new ArrowFileReader(File.OpenRead(path));
-        var batch = reader.ReadNextRecordBatch();
+        using var stream = File.OpenRead(folder["a.arrow"]);
+        using var reader = new ArrowFileReader(stream);
+        var read = new List<float>();
+        while (reader.ReadNextRecordBatch() is { } batch)
+        {
+            var list = (FixedSizeListArray)batch.Column("activation");
+            foreach (var value in ((HalfFloatArray)list.Values).Values)
+            {
+                read.Add((float)value);
+            }
+        }
 
-        reader.Schema.FieldsList.Select(f => f.Name).Should().Equal("token", "document", "position", "activation");
-        batch.Length.Should().Be(2);
+        read.Should().Equal(values.Select(x => (float)(Half)x));
+        reader.Schema.Metadata["hook"].Should().Be("blocks.1.hook_resid_post");
+        reader.Schema.Metadata["d_model"].Should().Be("3");
     }
 
     [Theory]
-    [InlineData(float.NaN)]
-    [InlineData(float.PositiveInfinity)]
-    [InlineData(70_000f)]
-    public void A_value_that_float16_cannot_hold_is_refused(float value)
+    [InlineData(ActivationDtype.Float16, 65520f, "dtype: float32")]
+    [InlineData(ActivationDtype.Float16, -1e6f, "dtype: float32")]
+    [InlineData(ActivationDtype.Float16, float.NaN, "NaN")]
+    [InlineData(ActivationDtype.Float32, float.NegativeInfinity, "-Infinity")]
+    [InlineData(ActivationDtype.Float32, float.NaN, "NaN")]
+    public void Values_the_type_cannot_hold_are_refused_by_place(ActivationDtype dtype, float value, string named)
     {
-        using var folder = new TempFolder();
-        string path = folder.File("shard.arrow");
+        float[] values = Shards.Values(20, 4);
+        values[(13 * 4) + 2] = value;
 
-        ((Action)(() => Write(path, ActivationDtype.Float16, [1, value, 2], [1])))
+        var write = () => Shards.Write(folder["a.arrow"], dtype, Shards.Metadata(4, first: 100), values, rowsACall: 5);
+
+        write
             .Should()
             .Throw<StageFailedException>()
-            .Which.Message.Should()
-            .Contain("blocks.1.hook_resid_post");
-        File.Exists(path).Should().BeFalse();
+            .WithMessage($"blocks.1.hook_resid_post: row 113, value 2*{named}*");
+        Directory.EnumerateFileSystemEntries(folder.Path).Should().BeEmpty();
     }
 
     [Fact]
-    public void Every_truncation_is_a_typed_error_that_names_the_file()
+    public void Float16s_largest_value_is_kept()
     {
-        using var folder = new TempFolder();
-        string path = folder.File("shard.arrow");
-        Write(path, ActivationDtype.Float32, [1, 2, 3, 4, 5, 6], [2]);
-        byte[] bytes = File.ReadAllBytes(path);
-        int endOfBatches = bytes.Length - BitConverter.ToInt32(bytes, bytes.Length - 10) - 10 - 8;
-        string cut = folder.File("cut.arrow");
-        for (int length = 0; length < endOfBatches; length++)
+        Shards.Write(folder["a.arrow"], ActivationDtype.Float16, Shards.Metadata(2), [65504, -65504]);
+
+        using var shard = ActivationShard.Open(folder["a.arrow"]);
+        float[] row = new float[2];
+        shard.CopyRow(0, row);
+
+        row.Should().Equal(65504, -65504);
+    }
+
+    [Fact]
+    public void Every_truncation_is_a_corrupt_artifact_with_and_without_a_digest()
+    {
+        var digest = Shards.Write(folder["a.arrow"], ActivationDtype.Float16, Shards.Metadata(2), Shards.Values(9, 2));
+        byte[] bytes = File.ReadAllBytes(folder["a.arrow"]);
+        string cut = folder["cut.arrow"];
+        for (int length = 0; length < bytes.Length; length++)
         {
-            using (var stream = File.Create(cut))
+            TempFolder.Overwrite(cut, bytes.AsSpan(0, length));
+            foreach (var expected in new[] { digest, null })
             {
-                stream.Write(bytes, 0, length);
-            }
-            try
-            {
-                using var shard = ActivationShard.Open(cut);
-                shard.Rows.Should().Be(0, "a file cut at {0} of {1} holds no whole batch", length, bytes.Length);
-            }
-            catch (CorruptArtifactException e)
-            {
-                e.Message.Should().Contain("cut.arrow");
+                var open = () => ActivationShard.Open(cut, expected);
+                open.Should().Throw<CorruptArtifactException>($"{length} bytes are left").WithMessage($"{cut}*");
             }
         }
     }
 
-    internal static void Write(string path, ActivationDtype dtype, float[] values, int[] batches)
+    [Fact]
+    public void Every_flipped_byte_is_noticed_by_the_digest()
     {
-        int width = values.Length / batches.Sum();
-        using var writer = new ActivationShardWriter(path, width, dtype, Metadata);
-        int row = 0;
-        foreach (int rows in batches)
+        var digest = Shards.Write(folder["a.arrow"], ActivationDtype.Float16, Shards.Metadata(2), Shards.Values(9, 2));
+        byte[] bytes = File.ReadAllBytes(folder["a.arrow"]);
+        for (int i = 0; i < bytes.Length; i++)
         {
-            int[] tokens = [.. Enumerable.Range(row, rows)];
-            writer.Append(
-                tokens,
-                [.. tokens.Select(t => t + 10)],
-                [.. tokens.Select(t => t + 20)],
-                values.AsSpan(row * width, rows * width)
-            );
-            row += rows;
+            bytes[i] ^= 1;
+            TempFolder.Overwrite(folder["bad.arrow"], bytes);
+            bytes[i] ^= 1;
+            var open = () => ActivationShard.Open(folder["bad.arrow"], digest);
+            open.Should().Throw<CorruptArtifactException>();
         }
-        writer.Commit();
+    }
+
+    [Fact]
+    public void Damage_crashes_nothing_even_without_a_digest()
+    {
+        Shards.Write(folder["a.arrow"], ActivationDtype.Float16, Shards.Metadata(2), Shards.Values(9, 2));
+        byte[] bytes = File.ReadAllBytes(folder["a.arrow"]);
+        // Numbers that send an unchecked offset or length far outside, and small ones that stay near.
+        foreach (int damage in (int[])[int.MaxValue, -0x40000000, 4096])
+        {
+            for (int i = 0; i + 4 <= bytes.Length; i += 4)
+            {
+                byte[] damaged = [.. bytes];
+                BitConverter.TryWriteBytes(damaged.AsSpan(i), damage);
+                TempFolder.Overwrite(folder["bad.arrow"], damaged);
+                try
+                {
+                    using var shard = ActivationShard.Open(folder["bad.arrow"]);
+                    shard.CopyRows(0, shard.Rows, new float[shard.Rows * shard.Width]);
+                    _ = shard.Tokens.Length + shard.Documents.Length + shard.Positions.Length;
+                }
+                catch (CorruptArtifactException) { }
+            }
+        }
+    }
+
+    [Fact]
+    public void A_missing_file_and_another_arrow_file_are_corrupt_artifacts()
+    {
+        var missing = () => ActivationShard.Open(folder["none.arrow"]);
+        missing.Should().Throw<CorruptArtifactException>().WithMessage("*none.arrow: found no file*");
+
+        using (var stream = File.Create(folder["other.arrow"]))
+        {
+            var numbers = new Int32Array.Builder().Append(1).Build();
+            using var batch = new RecordBatch.Builder().Append("x", false, numbers).Build();
+            using var writer = new ArrowFileWriter(stream, batch.Schema);
+            writer.WriteRecordBatch(batch);
+            writer.WriteEnd();
+        }
+        var other = () => ActivationShard.Open(folder["other.arrow"]);
+        other.Should().Throw<CorruptArtifactException>().WithMessage("*other.arrow*");
+    }
+
+    [Fact]
+    public void A_disposed_shard_refuses_to_read()
+    {
+        Shards.Write(folder["a.arrow"], ActivationDtype.Float32, Shards.Metadata(2), [1, 2]);
+        var shard = ActivationShard.Open(folder["a.arrow"]);
+        shard.Dispose();
+        shard.Dispose();
+
+        ((Action)(() => shard.CopyRow(0, new float[2]))).Should().Throw<ObjectDisposedException>();
     }
 }

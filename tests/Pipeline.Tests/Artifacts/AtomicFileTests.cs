@@ -4,52 +4,77 @@ using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Tests.Artifacts;
 
-public class AtomicFileTests
+public sealed class AtomicFileTests : IDisposable
 {
+    private readonly TempFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
+
     [Fact]
-    public void The_digest_is_that_of_the_bytes_on_disk()
+    public void A_published_file_has_its_bytes_and_digest_and_leaves_no_temporary()
     {
-        using var folder = new TempFolder();
-        string path = folder.File("a", "b.txt");
+        string path = folder["new", "deeper", "a.txt"];
 
-        var digest = AtomicFile.WriteText(path, "some text");
+        var digest = AtomicFile.WriteText(path, "Grüße");
 
-        File.ReadAllText(path).Should().Be("some text");
-        digest.Sha256.Should().Be(Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes("some text"))));
-        FileDigest.Of(path).Should().Be(digest);
+        byte[] expected = Encoding.UTF8.GetBytes("Grüße");
+        File.ReadAllBytes(path).Should().Equal(expected);
+        digest.Should().Be(new FileDigest(7, Convert.ToHexStringLower(SHA256.HashData(expected))));
+        AtomicFile.Digest(path).Should().Be(digest);
+        Names(folder["new", "deeper"]).Should().Equal("a.txt");
     }
 
     [Fact]
-    public void A_writer_that_throws_leaves_the_old_file_and_no_other()
+    public void A_writer_that_throws_leaves_the_old_file_and_nothing_else()
     {
-        using var folder = new TempFolder();
-        string path = folder.File("file");
+        string path = folder["a.txt"];
         AtomicFile.WriteText(path, "old");
 
-        Action failing = () =>
+        var write = () =>
             AtomicFile.Write(
                 path,
                 stream =>
                 {
-                    stream.WriteByte(1);
-                    throw new IOException("no");
+                    stream.Write(new byte[1 << 20]);
+                    throw new InvalidOperationException("halfway");
                 }
             );
 
-        failing.Should().Throw<IOException>();
+        write.Should().Throw<InvalidOperationException>().WithMessage("halfway");
         File.ReadAllText(path).Should().Be("old");
-        Directory.GetFileSystemEntries(folder.Path).Should().Equal(path);
+        Names(folder.Path).Should().Equal("a.txt");
     }
 
     [Fact]
-    public void What_killed_writers_left_is_removed()
+    public void Nothing_appears_under_the_final_name_before_the_commit()
     {
-        using var folder = new TempFolder();
-        string kept = folder.Write("x/shard.arrow", "1");
-        folder.Write("x/.shard.arrow.tmp-0123", "2");
+        string path = folder["a.txt"];
+        using (var pending = AtomicFile.Begin(path))
+        {
+            pending.Stream.Write("content"u8);
+            pending.Stream.Position.Should().Be(7);
+            File.Exists(path).Should().BeFalse();
+            pending.Commit();
+        }
+        File.ReadAllText(path).Should().Be("content");
+        Names(folder.Path).Should().Equal("a.txt");
+    }
+
+    [Fact]
+    public void RemoveTemporaries_takes_what_killed_writers_left_and_nothing_else()
+    {
+        string left = folder[$".a.txt.tmp-{Guid.NewGuid():N}"];
+        foreach (string path in (string[])[left, folder[".a.tmp-notes"], folder["b.tmp-1"], folder["c.txt"]])
+        {
+            File.AppendAllText(path, "x");
+        }
 
         AtomicFile.RemoveTemporaries(folder.Path);
 
-        Directory.GetFiles(folder.File("x")).Should().Equal(kept);
+        Names(folder.Path).Should().Equal(".a.tmp-notes", "b.tmp-1", "c.txt");
+        AtomicFile.RemoveTemporaries(folder["absent"]);
     }
+
+    private static IEnumerable<string?> Names(string path) =>
+        Directory.EnumerateFileSystemEntries(path).Select(Path.GetFileName).Order(StringComparer.Ordinal);
 }

@@ -1,121 +1,183 @@
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Tests.Artifacts;
 
-public class ManifestTests
+public sealed class ManifestTests : IDisposable
 {
-    private static readonly JsonObject Config = new() { ["a"] = 1, ["b"] = new JsonArray(1, 2) };
+    private readonly TempFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
 
     [Fact]
-    public void A_fingerprint_does_not_depend_on_the_order_of_keys()
+    public void A_manifest_reads_back_as_it_was_written()
     {
-        var left = JsonNode.Parse("""{"a": 1, "b": {"c": [1, 2], "d": null}}""");
-        var right = JsonNode.Parse("""{"b": {"d": null, "c": [1, 2]}, "a": 1}""");
+        var written = Publish();
 
-        Fingerprint.Of(left).Should().Be(Fingerprint.Of(right));
+        var read = Manifest.TryRead(folder.Path);
+
+        Canonical(read!).Should().Be(Canonical(written));
+        read!.Outputs[0].Shape!.Keys.Should().Equal("row", "d_model");
+        Manifest.TryRead(folder["absent"]).Should().BeNull();
+        File.ReadAllText(folder[Manifest.FileName]).Should().Contain("\"schema\": 1").And.Contain("\"self_sha256\"");
+    }
+
+    [Fact]
+    public void Paths_and_provenance_stand_outside_the_fingerprint()
+    {
+        var first = Manifest.Create("s", [], [new("text", "/here", "f")], [], provenance: new() { ["device"] = "cpu" });
+        var second = Manifest.Create("s", [], [new("text", "/there", "f")], [], provenance: []);
+
+        first.Fingerprint.Should().Be(second.Fingerprint);
+    }
+
+    [Fact]
+    public void Every_flipped_bit_is_noticed_or_changes_nothing()
+    {
+        string expected = Canonical(Publish());
+        string path = folder[Manifest.FileName];
+        byte[] bytes = File.ReadAllBytes(path);
+        var harmless = new List<int>();
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            foreach (byte flip in (byte[])[0x01, 0x20, 0x80])
+            {
+                bytes[i] ^= flip;
+                TempFolder.Overwrite(path, bytes);
+                bytes[i] ^= flip;
+                try
+                {
+                    Canonical(Manifest.TryRead(folder.Path)!).Should().Be(expected, $"byte {i} differs");
+                    harmless.Add(i);
+                }
+                catch (CorruptArtifactException e)
+                {
+                    e.Message.Should().Contain(path);
+                }
+            }
+        }
+        harmless.Count.Should().BeLessThan(bytes.Length / 20);
+    }
+
+    [Fact]
+    public void Every_truncation_is_noticed()
+    {
+        Publish();
+        string path = folder[Manifest.FileName];
+        byte[] bytes = File.ReadAllBytes(path);
+        for (int length = 0; length < bytes.Length - 1; length++) // the last byte is a line end
+        {
+            TempFolder.Overwrite(path, bytes.AsSpan(0, length));
+            var read = () => Manifest.TryRead(folder.Path);
+            read.Should().Throw<CorruptArtifactException>($"{length} bytes are left");
+        }
     }
 
     [Theory]
-    [InlineData("""{"a": 2, "b": [1, 2]}""", "a", "1", "2")]
-    [InlineData("""{"a": 1, "b": [1, 3]}""", "b[1]", "2", "3")]
-    [InlineData("""{"a": 1, "b": [1, 2], "c": "x"}""", "c", "null", "\"x\"")]
-    public void The_first_difference_is_named_with_both_values(string other, string path, string left, string right)
+    [InlineData("""{"schema":1}""")]
+    [InlineData("[]")]
+    [InlineData("null")]
+    [InlineData("{\"a\":1,\"a\":2}")]
+    public void Json_that_is_no_manifest_is_refused(string text)
     {
-        var changed = JsonNode.Parse(other);
+        File.AppendAllText(folder[Manifest.FileName], text);
 
-        Fingerprint.Of(changed).Should().NotBe(Fingerprint.Of(Config));
-        Fingerprint.FirstDifference(Config, changed).Should().Be((path, left, right));
+        var read = () => Manifest.TryRead(folder.Path);
+
+        read.Should().Throw<CorruptArtifactException>();
+    }
+
+    [Theory]
+    [InlineData("""{"schema":2,"stage":"s"}""", "schema 2")]
+    [InlineData("""{"schema":1,"stage":"s"}""", "manifest")]
+    [InlineData("""{"schema":1,"stage":null,"surprise":1}""", "manifest")]
+    public void A_sealed_file_of_another_form_is_refused(string text, string named)
+    {
+        var json = JsonNode.Parse(text)!.AsObject();
+        json["self_sha256"] = CanonicalJson.Sha256(json);
+        File.AppendAllText(folder[Manifest.FileName], json.ToJsonString());
+
+        var read = () => Manifest.TryRead(folder.Path);
+
+        read.Should().Throw<CorruptArtifactException>().WithMessage($"*{named}*");
     }
 
     [Fact]
-    public void A_folder_is_up_to_date_only_for_the_same_config_and_inputs()
+    public void Verify_names_every_missing_and_altered_file()
     {
-        using var folder = new TempFolder();
-        Complete(folder.Path);
-
-        Open(folder.Path, Config, "h1").State.Should().Be(StageState.UpToDate);
-        var stale = Open(folder.Path, Config, "h2");
-        stale.State.Should().Be(StageState.Stale);
-        stale.Reason.Should().Contain("inputs.text").And.Contain("h1").And.Contain("h2");
-        Open(folder.Path, new JsonObject { ["a"] = 2 }, "h1").State.Should().Be(StageState.Stale);
-        Open(folder.File("none"), Config, "h1").State.Should().Be(StageState.Absent);
-    }
-
-    [Fact]
-    public void Verify_names_missing_and_altered_files()
-    {
-        using var folder = new TempFolder();
-        var manifest = Complete(folder.Path);
-
+        var manifest = Publish();
         manifest.Verify(folder.Path, rehash: true).Should().BeEmpty();
-        folder.Write("out.bin", "xyy"); // same length
-        manifest.Verify(folder.Path, rehash: false).Should().BeEmpty();
-        manifest.Verify(folder.Path, rehash: true).Single().ToString().Should().Contain("out.bin");
-        File.Delete(folder.File("out.bin"));
+
+        TempFolder.Overwrite(folder["hook", "b.bin"], [9, 9, 9]);
+        File.AppendAllText(folder["hook", "c.bin"], "more");
+        File.Delete(folder["hook", "d.bin"]);
+
+        manifest
+            .Verify(folder.Path, rehash: true)
+            .Select(fault => Path.GetFileName(fault.Where))
+            .Should()
+            .Equal("b.bin", "c.bin", "d.bin");
         manifest
             .Verify(folder.Path, rehash: false)
-            .Single()
-            .ToString()
+            .Select(fault => Path.GetFileName(fault.Where))
             .Should()
-            .Contain("out.bin")
-            .And.Contain("no file");
-        Open(folder.Path, Config, "h1").State.Should().Be(StageState.Damaged);
+            .Equal("c.bin", "d.bin");
     }
 
-    [Fact]
-    public void Any_flipped_byte_of_a_manifest_is_noticed_or_harmless()
+    [Theory]
+    [InlineData("../outside")]
+    [InlineData("a/../../outside")]
+    [InlineData("/etc/passwd")]
+    [InlineData("C:/x")]
+    [InlineData("a\\b")]
+    [InlineData("./a")]
+    [InlineData("")]
+    public void Names_that_leave_the_folder_are_faults_and_never_written(string name)
     {
-        using var folder = new TempFolder();
-        Complete(folder.Path);
-        string path = folder.File(Manifest.FileName);
-        byte[] good = File.ReadAllBytes(path);
-        string fingerprint = Manifest.TryRead(folder.Path)!.Fingerprint;
-        for (int i = 0; i < good.Length; i++)
+        var manifest = Publish() with { Outputs = [new ManifestOutput(name, 1, "00")] };
+
+        manifest
+            .Verify(folder.Path, rehash: true)
+            .Should()
+            .ContainSingle()
+            .Which.Found.Should()
+            .Be($"the name '{name}'");
+        ((Action)(() => Manifest.Write(folder.Path, manifest))).Should().Throw<ArgumentException>();
+    }
+
+    private Manifest Publish()
+    {
+        var outputs = new List<ManifestOutput>();
+        foreach (string name in (string[])["hook/a.bin", "hook/b.bin", "hook/c.bin", "hook/d.bin"])
         {
-            byte[] bad = [.. good];
-            bad[i] ^= 1;
-            using (var stream = File.Create(path))
-            {
-                stream.Write(bad);
-            }
-            try
-            {
-                // White space may change without a change of content.
-                Manifest.TryRead(folder.Path)!.Fingerprint.Should().Be(fingerprint);
-            }
-            catch (CorruptArtifactException e)
-            {
-                e.Message.Should().Contain(Manifest.FileName);
-            }
+            var digest = AtomicFile.Write(folder[name.Split('/')], stream => stream.Write([1, 2, (byte)name[5]]));
+            outputs.Add(ManifestOutput.Of(name, digest));
         }
-    }
-
-    [Fact]
-    public void A_second_holder_is_refused_by_process_and_host()
-    {
-        using var folder = new TempFolder();
-        using (RunLock.Acquire(folder.Path))
+        outputs[0] = outputs[0] with
         {
-            ((Action)(() => RunLock.Acquire(folder.Path)))
-                .Should()
-                .Throw<FolderLockedException>()
-                .Which.Message.Should()
-                .Contain($"PID {Environment.ProcessId} on {Environment.MachineName}");
-        }
-        using var again = RunLock.Acquire(folder.Path);
+            Rows = 3,
+            Dtype = "float16",
+            Shape = new Dictionary<string, long> { ["row"] = 3, ["d_model"] = 1 },
+        };
+        var manifest = Manifest.Create(
+            "harvest",
+            new()
+            {
+                ["tokens"] = 200000,
+                ["dtype"] = "float16",
+                ["name"] = "Füße \"x\"",
+            },
+            [new ManifestInput("model", "data/model", "ab12")],
+            outputs,
+            new() { ["tokens"] = 3, ["rate"] = 0.25 },
+            new() { ["device"] = "cpu" }
+        );
+        Manifest.Write(folder.Path, manifest);
+        return manifest;
     }
 
-    private static StageFolder Open(string path, JsonObject config, string textHash) =>
-        new(path, "stage", (JsonObject)config.DeepClone(), [new ManifestInput("text", "/some/where", textHash)]);
-
-    private static Manifest Complete(string path)
-    {
-        var stage = Open(path, Config, "h1");
-        stage.Begin();
-        var digest = AtomicFile.WriteText(Path.Combine(path, "out.bin"), "xyz");
-        stage.Complete([new ManifestOutput("out.bin", digest.Bytes, digest.Sha256)], [], []);
-        return Manifest.TryRead(path)!;
-    }
+    private static string Canonical(Manifest manifest) =>
+        Convert.ToHexString(CanonicalJson.Bytes(JsonSerializer.SerializeToNode(manifest)));
 }

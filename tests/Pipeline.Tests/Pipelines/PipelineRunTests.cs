@@ -153,7 +153,7 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
                 is not ("manifest.json" or "run.json" or "index.html" or ".lock" or ".lock.holder")
             )
             {
-                hashes[name] = FileDigest.Of(file).Sha256;
+                hashes[name] = AtomicFile.Digest(file).Sha256;
             }
         }
         return hashes;

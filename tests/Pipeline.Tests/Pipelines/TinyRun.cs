@@ -73,7 +73,9 @@ public sealed class TinyRun : IDisposable
             ' ',
             Enumerable
                 .Range(0, 14)
-                .Select(_ => $"The {things[words.Below(7)]} {deeds[words.Below(5)]} the {things[words.Below(7)]}.")
+                .Select(_ =>
+                    $"The {things[words.NextInt(7)]} {deeds[words.NextInt(5)]} the {things[words.NextInt(7)]}."
+                )
         );
         return $$"""{"id": "{{i}}", "title": "Text {{i}}", "text": "{{text}}"}""";
     }

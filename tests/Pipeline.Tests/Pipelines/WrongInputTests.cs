@@ -72,7 +72,7 @@ public sealed class WrongInputTests(TinyRun tiny) : IClassFixture<TinyRun>
         using var held = Shared.Artifacts.RunLock.Acquire(folder.Path);
         var result = SaeProcess.Run("run", tiny.Pipeline, "--out", folder.Path);
         result.ExitCode.Should().Be(4);
-        result.Error.Should().Contain($"PID {Environment.ProcessId}");
+        result.Error.Should().Contain($"process {Environment.ProcessId} on {Environment.MachineName}");
     }
 
     private void Refused(int exitCode, string[] settings, params string[] named)

@@ -50,9 +50,24 @@ public class TextSourceTests
             .Equal(new Document("x", "T", "one\ntwo"), new Document("7", "", "three"));
     }
 
+    [Fact]
+    public void A_JSON_array_holds_texts_or_documents()
+    {
+        using var folder = new TempFolder();
+        string path = folder.Write("a.json", """["one", {"id": "x", "title": "T", "text": "two"}]""");
+
+        TextSources
+            .Open(path, "test")
+            .Read()
+            .Should()
+            .Equal(new Document("0", "", "one"), new Document("x", "T", "two"));
+    }
+
     [Theory]
     [InlineData("a.jsonl", "{\"text\": \"fine\"}\n{\"title\": \"no text\"}\n", "a.jsonl: line 2")]
     [InlineData("a.jsonl", "{\"text\": \n", "a.jsonl: line 1")]
+    [InlineData("a.json", "[\"one\", {\"title\": \"no text\"}]", "a.json: item 1")]
+    [InlineData("a.json", "[\"one\", ", "a.json: item 1")]
     [InlineData("wiki_00", "<doc id=\"1\" url=\"u\" title=\"t\">\nt\n\nbody\n", "wiki_00: line 1")]
     [InlineData("wiki_00", "plain words\n", "wiki_00: line 1")]
     public void Malformed_text_is_refused_by_file_and_line(string name, string content, string where)

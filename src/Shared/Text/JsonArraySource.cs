@@ -1,0 +1,42 @@
+using System.Globalization;
+using System.Text.Json;
+
+namespace Pipeline.Shared.Text;
+
+/// <summary>*.json: one array of texts, or of objects with <c>text</c>, and <c>id</c> and <c>title</c> where they have them.</summary>
+public sealed class JsonArraySource(IReadOnlyList<string> files) : ITextSource
+{
+    public IReadOnlyList<string> Files => files;
+
+    public static bool Reads(string path) => path.EndsWith(".json", StringComparison.OrdinalIgnoreCase);
+
+    public IEnumerable<Document> Read() => files.SelectMany(ReadFile);
+
+    private static IEnumerable<Document> ReadFile(string file)
+    {
+        using var stream = File.OpenRead(file);
+        using var items = JsonSerializer
+            .DeserializeAsyncEnumerable<JsonElement>(stream)
+            .ToBlockingEnumerable()
+            .GetEnumerator();
+        for (int index = 0; MoveNext(items, file, index); index++)
+        {
+            string where = string.Create(CultureInfo.InvariantCulture, $"{file}: item {index}");
+            yield return items.Current.ValueKind == JsonValueKind.String
+                ? new Document(index.ToString(CultureInfo.InvariantCulture), "", items.Current.GetString()!)
+                : JsonDocuments.Of(items.Current, where);
+        }
+    }
+
+    private static bool MoveNext(IEnumerator<JsonElement> items, string file, int index)
+    {
+        try
+        {
+            return items.MoveNext();
+        }
+        catch (JsonException e)
+        {
+            throw JsonDocuments.Malformed(string.Create(CultureInfo.InvariantCulture, $"{file}: item {index}"), e);
+        }
+    }
+}

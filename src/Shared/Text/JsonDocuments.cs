@@ -1,0 +1,27 @@
+using System.Text.Json;
+
+namespace Pipeline.Shared.Text;
+
+/// <summary>Documents written as JSON objects {id, title, text}, of which <c>text</c> must be there.</summary>
+internal static class JsonDocuments
+{
+    public static Document Of(JsonElement json, string where)
+    {
+        if (
+            json.ValueKind != JsonValueKind.Object
+            || !json.TryGetProperty("text", out var text)
+            || text.ValueKind != JsonValueKind.String
+        )
+        {
+            throw Malformed(where, new JsonException("no object with a string 'text'"));
+        }
+        string Field(string name, string otherwise) =>
+            json.TryGetProperty(name, out var value) && value.ValueKind != JsonValueKind.Null
+                ? value.ToString()
+                : otherwise;
+        return new Document(Field("id", where), Field("title", ""), text.GetString()!);
+    }
+
+    public static ConfigurationException Malformed(string where, Exception inner) =>
+        new(new Fault(where, inner.Message, "{\"id\", \"title\", \"text\"}", "Correct it").ToString(), inner);
+}
