@@ -184,9 +184,9 @@ public sealed class EvaluateStage
         private readonly double[] sumD = new double[width];
         private long tokens;
 
-        public SpliceScore Zero { get; } = new();
+        public SpliceScore Zero { get; } = new(measuresDivergence: false);
 
-        public SpliceScore Mean { get; } = new();
+        public SpliceScore Mean { get; } = new(measuresDivergence: false);
 
         public void AddToMean(Tensor xBTD)
         {
@@ -201,9 +201,11 @@ public sealed class EvaluateStage
 
         public void Add(Transformer model, CleanBatch clean, HookPoint hook)
         {
+            using var scope = NewDisposeScope();
             float[] meanD = [.. sumD.Select(sum => (float)(sum / tokens))];
-            Zero.Add(model, clean, hook, x => zeros_like(x));
-            Mean.Add(model, clean, hook, x => tensor(meanD, device: x.device).expand_as(x).clone());
+            var x = clean.AtHook[hook];
+            Zero.Add(model, clean, hook, zeros_like(x));
+            Mean.Add(model, clean, hook, tensor(meanD, device: x.device).expand_as(x).contiguous());
         }
     }
 
@@ -220,7 +222,7 @@ public sealed class EvaluateStage
 
         public ReconstructionMetrics WithoutBos { get; } = new(run.Model.Config.Width);
 
-        public SpliceScore Spliced { get; } = new();
+        public SpliceScore Spliced { get; } = new(measuresDivergence: true);
 
         public FeatureExamples Examples { get; } = new(config.FeaturesFor(run.Model.Config.Width), run.Tokenizer);
 
@@ -243,7 +245,7 @@ public sealed class EvaluateStage
                 latents.IndicesBK.cpu().data<long>().ToArray(),
                 latents.ValuesBK.cpu().data<float>().ToArray()
             );
-            Spliced.Add(model, clean, hook, x => reconstructionRD.view(x.shape).clone());
+            Spliced.Add(model, clean, hook, reconstructionRD.view(xBTD.shape));
         }
 
         public void Dispose() => Sae.Dispose();

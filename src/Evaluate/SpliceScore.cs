@@ -33,8 +33,8 @@ internal sealed record CleanBatch(
     }
 }
 
-/// <summary>Cross-entropy and divergence of a model with one hook's value replaced, over all batches seen.</summary>
-internal sealed class SpliceScore
+/// <summary>Cross-entropy, and divergence where asked for, of a model with one hook's value replaced, over all batches.</summary>
+internal sealed class SpliceScore(bool measuresDivergence)
 {
     private double loss;
     private double divergence;
@@ -43,21 +43,27 @@ internal sealed class SpliceScore
     /// <summary>Mean cross-entropy, nats a token.</summary>
     public double CrossEntropy => loss / scored;
 
-    /// <summary>Mean KL(clean ‖ spliced), nats a token.</summary>
-    public double Divergence => divergence / scored;
+    /// <summary>Mean KL(clean ‖ spliced), nats a token; NaN where it was not asked for.</summary>
+    public double Divergence => measuresDivergence ? divergence / scored : double.NaN;
 
     /// <param name="model">The model.</param>
     /// <param name="clean">The batch without a splice.</param>
     /// <param name="hook">Where.</param>
-    /// <param name="replacement">Gives what takes the value's place.</param>
-    public void Add(Transformer model, CleanBatch clean, HookPoint hook, Func<Tensor, Tensor> replacement)
+    /// <param name="value">What takes the value's place, [B, T, D].</param>
+    public void Add(Transformer model, CleanBatch clean, HookPoint hook, Tensor value)
     {
         using var scope = NewDisposeScope();
-        var hooks = new ForwardHooks().Replace(hook, replacement);
-        var splicedBTD = model.ForwardResidual(clean.TokensBT, hooks);
-        var (batchLoss, batchDivergence) = NextToken.Compare(model, clean.ResidBTD, splicedBTD, clean.TokensBT);
-        loss += batchLoss;
-        divergence += batchDivergence;
+        var splicedBTD = model.ForwardResidualWith(clean.TokensBT, hook, value);
+        if (measuresDivergence)
+        {
+            var (batchLoss, batchDivergence) = NextToken.Compare(model, clean.ResidBTD, splicedBTD, clean.TokensBT);
+            loss += batchLoss;
+            divergence += batchDivergence;
+        }
+        else
+        {
+            loss += NextToken.Losses(model, splicedBTD, clean.TokensBT).sum(float64).item<double>();
+        }
         scored += clean.Scored;
     }
 

@@ -40,6 +40,26 @@ public sealed class Transformer : IDisposable
     public Tensor ForwardResidual(Tensor tokensBT, ForwardHooks? hooks = null) =>
         Residual(tokensBT, hooks, Config.Layers);
 
+    /// <summary>
+    /// The same stream when <paramref name="value"/> [B,T,D] takes the place of what is at <paramref name="hook"/>. At a
+    /// hook on the residual stream the blocks before it are not run.
+    /// </summary>
+    /// <param name="tokensBT">int64 ids, for hooks inside a block.</param>
+    /// <param name="hook">Where.</param>
+    /// <param name="value">Stays the caller's.</param>
+    public Tensor ForwardResidualWith(Tensor tokensBT, HookPoint hook, Tensor value)
+    {
+        int? first = hook.Site switch
+        {
+            HookSite.ResidPre => hook.Layer,
+            HookSite.ResidPost => hook.Layer + 1,
+            _ => null,
+        };
+        return first is { } layer
+            ? Blocks(value.alias(), layer, Config.Layers, null)
+            : ForwardResidual(tokensBT, new ForwardHooks().Replace(hook, _ => value.alias()));
+    }
+
     /// <summary>Runs blocks up to the deepest hooked one and no further; readers are all there is to see of it.</summary>
     public void RunHooks(Tensor tokensBT, ForwardHooks hooks)
     {
@@ -73,8 +93,13 @@ public sealed class Transformer : IDisposable
                 $"tokensBT has {positions} positions; this model was made for at most {Config.Context}."
             );
         }
-        var residBTD = Embed(tokensBT);
-        for (int layer = 0; layer < layers; layer++)
+        return Blocks(Embed(tokensBT), 0, layers, hooks);
+    }
+
+    /// <summary>Runs blocks first .. last - 1; disposes what it is given.</summary>
+    private Tensor Blocks(Tensor residBTD, int first, int last, ForwardHooks? hooks)
+    {
+        for (int layer = first; layer < last; layer++)
         {
             var previous = residBTD;
             residBTD = Block(layer, previous, hooks);

@@ -8,12 +8,13 @@ namespace Pipeline.Tests.Evaluate;
 
 public class SpliceScoreTests
 {
-    private static readonly HookPoint Hook = new(1, HookSite.ResidPost);
-
-    [Fact]
-    public void Identity_recovers_everything_and_zeros_recover_nothing()
+    [Theory]
+    [InlineData(HookSite.ResidPre)]
+    [InlineData(HookSite.ResidMid)]
+    [InlineData(HookSite.ResidPost)]
+    public void Identity_recovers_everything_and_zeros_recover_nothing(HookSite site)
     {
-        var (clean, identity, zero) = Scores(x => x.clone());
+        var (clean, identity, zero) = Scores(site, x => x.clone());
 
         SpliceScore.Recovered(clean, identity.CrossEntropy, zero.CrossEntropy).Should().BeApproximately(1, 1e-6);
         SpliceScore.Recovered(clean, zero.CrossEntropy, zero.CrossEntropy).Should().BeApproximately(0, 1e-6);
@@ -24,13 +25,17 @@ public class SpliceScoreTests
     [Fact]
     public void A_splice_of_zeros_scores_as_the_zero_baseline()
     {
-        var (clean, spliced, zero) = Scores(x => x * 0);
+        var (clean, spliced, zero) = Scores(HookSite.ResidPost, x => x * 0);
 
         SpliceScore.Recovered(clean, spliced.CrossEntropy, zero.CrossEntropy).Should().BeApproximately(0, 1e-6);
     }
 
-    private static (double Clean, SpliceScore Spliced, SpliceScore Zero) Scores(Func<Tensor, Tensor> replacement)
+    private static (double Clean, SpliceScore Spliced, SpliceScore Zero) Scores(
+        HookSite site,
+        Func<Tensor, Tensor> replacement
+    )
     {
+        var hook = new HookPoint(1, site);
         using var scope = NewDisposeScope();
         using var none = no_grad();
         using var model = TinyModels.Llama(layers: 3);
@@ -38,18 +43,18 @@ public class SpliceScoreTests
         {
             value.mul_(20); // far from uniform predictions
         }
-        var spliced = new SpliceScore();
-        var zero = new SpliceScore();
+        var spliced = new SpliceScore(measuresDivergence: true);
+        var zero = new SpliceScore(measuresDivergence: true);
         double loss = 0;
         long scored = 0;
         for (int batch = 0; batch < 3; batch++)
         {
             var tokensBT = randint(32, [4, 12], dtype: int64);
-            var clean = CleanBatch.Run(model, tokensBT, [Hook]);
+            var clean = CleanBatch.Run(model, tokensBT, [hook]);
             loss += clean.Loss;
             scored += clean.Scored;
-            spliced.Add(model, clean, Hook, replacement);
-            zero.Add(model, clean, Hook, x => zeros_like(x));
+            spliced.Add(model, clean, hook, replacement(clean.AtHook[hook]));
+            zero.Add(model, clean, hook, zeros_like(clean.AtHook[hook]));
         }
         return (loss / scored, spliced, zero);
     }

@@ -57,6 +57,28 @@ public class ForwardHooksTests
     }
 
     [Theory]
+    [InlineData(HookSite.ResidPre)]
+    [InlineData(HookSite.AttnOut)]
+    [InlineData(HookSite.ResidMid)]
+    [InlineData(HookSite.MlpOut)]
+    [InlineData(HookSite.ResidPost)]
+    public void Going_on_from_a_value_is_replacing_it(HookSite site)
+    {
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = TinyModels.Llama(layers: 3);
+        var tokensBT = arange(12).view(2, 6);
+        var hook = new HookPoint(1, site);
+        var value = randn(2, 6, 16);
+
+        var replaced = model.ForwardResidual(tokensBT, new ForwardHooks().Replace(hook, _ => value.clone()));
+        var continued = model.ForwardResidualWith(tokensBT, hook, value);
+
+        (replaced - continued).abs().max().item<float>().Should().Be(0);
+        value.shape.Should().Equal(2, 6, 16); // still there
+    }
+
+    [Theory]
     [InlineData("blocks.2.hook_resid_post", "blocks.2.hook_resid_post")]
     [InlineData("blocks.mid.hook_resid_pre", "blocks.3.hook_resid_pre")]
     [InlineData("blocks.-2.hook_mlp_out", "blocks.4.hook_mlp_out")]
