@@ -45,8 +45,13 @@ public sealed class AdaptToOldLibStdCxx : Task
         if (IndexOf(systemBytes, Terminated(NewestOtherVersion), 0) < 0)
         {
             Log.LogError(
-                system + ": TorchSharp needs " + NewestOtherVersion + ", but this libstdc++ ends at "
-                    + NewestVersionOf(systemBytes) + ". Use a distribution with GCC 12 or newer.");
+                system
+                    + ": TorchSharp needs "
+                    + NewestOtherVersion
+                    + ", but this libstdc++ ends at "
+                    + NewestVersionOf(systemBytes)
+                    + ". Use a distribution with GCC 12 or newer."
+            );
             return false;
         }
 
@@ -55,8 +60,17 @@ public sealed class AdaptToOldLibStdCxx : Task
         if (fault != null)
         {
             Log.LogError(
-                Source + ": cannot be adapted to " + system + " (newest version " + NewestVersionOf(systemBytes) + "): "
-                    + fault + ". Use TorchSharp 0.107.0, or a system whose libstdc++ has " + NewVersion + ".");
+                Source
+                    + ": cannot be adapted to "
+                    + system
+                    + " (newest version "
+                    + NewestVersionOf(systemBytes)
+                    + "): "
+                    + fault
+                    + ". Use TorchSharp 0.107.0, or a system whose libstdc++ has "
+                    + NewVersion
+                    + "."
+            );
             return false;
         }
         Adapted = true;
@@ -84,7 +98,9 @@ public sealed class AdaptToOldLibStdCxx : Task
         {
             folders.AddRange(searchPath.Split(new[] { ':' }, StringSplitOptions.RemoveEmptyEntries));
         }
-        folders.AddRange(new[] { "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib" });
+        folders.AddRange(
+            new[] { "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib" }
+        );
         foreach (string folder in folders)
         {
             string candidate = Path.Combine(folder, "libstdc++.so.6");
@@ -199,7 +215,11 @@ public sealed class AdaptToOldLibStdCxx : Task
 
     private static int IndexOf(byte[] bytes, byte[] wanted, int from)
     {
-        for (int i = Array.IndexOf(bytes, wanted[0], from); i >= 0 && i <= bytes.Length - wanted.Length; i = Array.IndexOf(bytes, wanted[0], i + 1))
+        for (
+            int i = Array.IndexOf(bytes, wanted[0], from);
+            i >= 0 && i <= bytes.Length - wanted.Length;
+            i = Array.IndexOf(bytes, wanted[0], i + 1)
+        )
         {
             int j = 1;
             while (j < wanted.Length && bytes[i + j] == wanted[j])

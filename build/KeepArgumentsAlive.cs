@@ -29,14 +29,18 @@ public sealed class KeepArgumentsAlive : Task
         if (at < 0 || IndexOf(assembly, at + 1) >= 0)
         {
             Log.LogError(
-                Source + ": its DebuggableAttribute is not where TorchSharp 0.107.0 has it. Use TorchSharp 0.107.0, or one "
+                Source
+                    + ": its DebuggableAttribute is not where TorchSharp 0.107.0 has it. Use TorchSharp 0.107.0, or one "
                     + "whose operations keep their Scalars alive, and then drop this step."
             );
             return false;
         }
         Buffer.BlockCopy(Unoptimized, 0, assembly, at, Unoptimized.Length);
-        if (File.Exists(Destination) && new FileInfo(Destination).Length == assembly.Length
-            && File.GetLastWriteTimeUtc(Destination) >= File.GetLastWriteTimeUtc(Source))
+        if (
+            File.Exists(Destination)
+            && new FileInfo(Destination).Length == assembly.Length
+            && File.GetLastWriteTimeUtc(Destination) >= File.GetLastWriteTimeUtc(Source)
+        )
         {
             return true;
         }
