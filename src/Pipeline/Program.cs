@@ -1,5 +1,8 @@
 using System.CommandLine;
+using Pipeline;
 using Pipeline.Commands;
+
+OpenMp.WaitPassively();
 
 var root = new RootCommand(
     "Harvests activations of language models, trains sparse autoencoders on them, and measures them."

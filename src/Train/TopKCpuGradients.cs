@@ -69,7 +69,10 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDispos
         {
             int start = first;
             int rows = Math.Min(ChunkRows, batch - first);
-            Parallel.For(0, rows, parallel, row => Center(weights, start + row));
+            for (int row = start; row < start + rows; row++)
+            {
+                Center(weights, row); // one pass over the input: not worth a thread, and its refusal stays a plain one
+            }
             EncodeChunk(start, rows);
             Parallel.For(0, rows, parallel, row => DecodeRow(weights, start + row, row));
         }
