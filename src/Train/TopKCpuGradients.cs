@@ -18,7 +18,8 @@ namespace Pipeline.Train;
 /// </summary>
 internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDisposable
 {
-    private const int ChunkRows = 256;
+    /// <summary>Rows whose pre-activations exist at a time.</summary>
+    public const int ChunkRows = 256;
 
     private readonly int width = sae.Width;
     private readonly int features = sae.Features;
