@@ -27,11 +27,9 @@ public sealed class RunInputs
         ];
         Bos = config.Harvest.Bos ?? (Tokenizer.BosId is null ? BosPolicy.None : BosPolicy.EachDocument);
         Packer = new TokenPacker(Tokenizer, config.Harvest.Context, Bos, config.Harvest.Separator, $"{where}: harvest");
-        var faults = Check(where).ToList();
-        if (faults.Count > 0)
-        {
-            throw new ConfigurationException(string.Join("\n", faults));
-        }
+        var faults = new FaultList(where);
+        faults.AddRange(Check(where));
+        faults.ThrowIfAny();
         ModelInput = new ManifestInput("model", config.Model, Model.Hash());
         TokenizerInput = new ManifestInput("tokenizer", config.Model, Tokenizer.Hash);
         TextInput = new ManifestInput("text", config.Text, Inputs.HashOf(Text.Files));
