@@ -54,6 +54,6 @@ public sealed class ConfigurationJsonTests
         // JSON is YAML.
         JsonObject again = ConfigurationJson.ToJson(Yaml.Pipeline(json.ToJsonString()));
 
-        JsonDiff.FirstDifference(json, again).Should().BeNull();
+        Shared.Artifacts.JsonDifference.First(json, again).Should().BeNull();
     }
 }
