@@ -26,7 +26,7 @@ internal sealed class ByteLevelBpe : ITokenizer
                 PreTokenizer = new RegexPreTokenizer(new Regex(parts.Pattern, RegexOptions.Compiled), parts.Special),
             }
         );
-        normalize = parts.NormalizeNfc ? text => Nfc.Normalize(text) : text => text;
+        normalize = parts.NormalizeNfc ? text => Nfc.IsSurelyNormal(text) ? text : Nfc.Normalize(text) : text => text;
         pieceOf = new string[parts.Vocabulary.Concat(parts.Special).Max(p => p.Value) + 1];
         foreach (var (piece, id) in parts.Vocabulary.Concat(parts.Special))
         {
