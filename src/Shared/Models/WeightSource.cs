@@ -5,11 +5,15 @@ using static TorchSharp.torch;
 
 namespace Pipeline.Shared.Models;
 
-/// <summary>A model folder's weights by tensor name, over one safetensors file or the shards its index lists.</summary>
+/// <summary>A model folder's weights by tensor name, over one weight file or the shards its index lists: safetensors,
+/// else the state dicts older models have.</summary>
 public sealed class WeightSource : IDisposable
 {
-    private readonly List<SafetensorsFile> files = [];
-    private readonly Dictionary<string, SafetensorsFile> fileOf = new(StringComparer.Ordinal);
+    private const string Safetensors = "model.safetensors";
+    private const string StateDict = "pytorch_model.bin";
+
+    private readonly List<ITensorFile> files = [];
+    private readonly Dictionary<string, ITensorFile> fileOf = new(StringComparer.Ordinal);
 
     private readonly Device device;
 
@@ -24,24 +28,28 @@ public sealed class WeightSource : IDisposable
     /// <summary>The weight files of a folder, without opening them: the single file, or the shards in index order.</summary>
     public static IReadOnlyList<string> Files(string folder)
     {
-        string single = Path.Combine(folder, "model.safetensors");
-        string index = single + ".index.json";
-        if (File.Exists(single))
+        foreach (string name in (ReadOnlySpan<string>)[Safetensors, StateDict])
         {
-            return [single];
+            string single = Path.Combine(folder, name);
+            string index = single + ".index.json";
+            if (File.Exists(single))
+            {
+                return [single];
+            }
+            if (File.Exists(index))
+            {
+                var shards = ReadIndex(index).Values.Distinct(StringComparer.Ordinal);
+                return [.. shards.Select(file => Path.Combine(folder, file))];
+            }
         }
-        if (!File.Exists(index))
-        {
-            throw new ConfigurationException(
-                new Fault(
-                    folder,
-                    "neither model.safetensors nor model.safetensors.index.json",
-                    "a Hugging Face model folder with safetensors weights",
-                    "Download the safetensors files of this model into the folder"
-                ).ToString()
-            );
-        }
-        return [.. ReadIndex(index).Values.Distinct(StringComparer.Ordinal).Select(file => Path.Combine(folder, file))];
+        throw new ConfigurationException(
+            new Fault(
+                folder,
+                $"neither {Safetensors} nor {StateDict}, nor an index of either",
+                "a Hugging Face model folder with its weights",
+                "Download the safetensors files of this model into the folder"
+            ).ToString()
+        );
     }
 
     /// <summary>Opens all weight files; tensors load onto <paramref name="device"/>.</summary>
@@ -52,9 +60,11 @@ public sealed class WeightSource : IDisposable
         {
             foreach (string path in Files(folder))
             {
-                var file = SafetensorsFile.Open(path);
+                ITensorFile file = path.EndsWith(".safetensors", StringComparison.Ordinal)
+                    ? SafetensorsFile.Open(path)
+                    : StateDictFile.Open(path);
                 source.files.Add(file);
-                foreach (string name in file.Entries.Keys)
+                foreach (string name in file.Shapes.Keys)
                 {
                     source.fileOf[name] = file;
                 }
@@ -84,19 +94,7 @@ public sealed class WeightSource : IDisposable
                 ).ToString()
             );
         }
-        long[] found = file.Entries[name].Shape;
-        if (!found.AsSpan().SequenceEqual(shape))
-        {
-            throw new CorruptArtifactException(
-                new Fault(
-                    $"{file.Path}: tensor {name}",
-                    $"shape [{string.Join(", ", found)}]",
-                    $"[{string.Join(", ", shape)}], as config.json implies",
-                    "Take config.json and weights of the same model"
-                ).ToString()
-            );
-        }
-        var loaded = file.LoadFloat32(name);
+        var loaded = file.LoadFloat32(name, "config.json", shape);
         if (device.type == DeviceType.CPU)
         {
             return loaded;

@@ -16,7 +16,7 @@ public sealed record SafetensorsEntry(string Name, string Dtype, long[] Shape, l
 /// without holes or overlaps up to the file's end. Everything is checked before any tensor is read; a file that breaks a
 /// rule is refused with <see cref="CorruptArtifactException"/>.
 /// </summary>
-public sealed class SafetensorsFile : IDisposable
+public sealed class SafetensorsFile : ITensorFile
 {
     private const long MaximumHeaderBytes = 100_000_000;
 
@@ -39,6 +39,7 @@ public sealed class SafetensorsFile : IDisposable
         this.dataBegin = dataBegin;
         this.entries = entries;
         Metadata = metadata;
+        Shapes = entries.ToDictionary(pair => pair.Key, pair => pair.Value.Shape, StringComparer.Ordinal);
     }
 
     public string Path { get; }
@@ -47,6 +48,8 @@ public sealed class SafetensorsFile : IDisposable
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
     public IReadOnlyDictionary<string, SafetensorsEntry> Entries => entries;
+
+    public IReadOnlyDictionary<string, long[]> Shapes { get; }
 
     /// <exception cref="ConfigurationException">The file does not exist.</exception>
     /// <exception cref="CorruptArtifactException">The file breaks a rule of the format.</exception>

@@ -58,7 +58,8 @@ public static class SafetensorsWriter
     private static ScalarType StoredType(Tensor value, ScalarType? floatType) =>
         floatType is { } type && value.is_floating_point() ? type : value.dtype;
 
-    private static void WriteTensor(Stream stream, Tensor value, ScalarType type)
+    /// <summary>The tensor's elements, row-major and little-endian, as <paramref name="type"/>.</summary>
+    internal static void WriteTensor(Stream stream, Tensor value, ScalarType type)
     {
         if (value.numel() == 0)
         {
