@@ -5,6 +5,7 @@ using System.Text.Json.Nodes;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Autoencoders.Formats;
 using Pipeline.Shared.Configuration;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Tokens;
@@ -216,7 +217,7 @@ public sealed class EvaluateStage
 
         public StageFolder Folder => folder;
 
-        public TopKAutoencoder Sae { get; } = SaeLensFormat.Load(run.SaeFolder(hook, config), run.Device);
+        public Autoencoder Sae { get; } = new SaeLensFormat().Load(run.SaeFolder(hook, config)).Sae.To(run.Device);
 
         public ReconstructionMetrics All { get; } = new(run.Model.Config.Width);
 

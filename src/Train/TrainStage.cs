@@ -5,6 +5,7 @@ using Pipeline.Shared;
 using Pipeline.Shared.Activations;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Autoencoders.Formats;
 using Pipeline.Shared.Configuration;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Tensors;
@@ -245,7 +246,13 @@ public sealed class TrainStage
             run.Bos != BosPolicy.None
         );
         var outputs = new List<ManifestOutput>(
-            SaeLensFormat.Save(folder, trainer.Sae, trainer.FiringFrequencyF(), origin)
+            new SaeLensFormat().Save(
+                folder,
+                new SaeFile(trainer.Sae, origin, new SaeTraining("topk", sae.K))
+                {
+                    FrequencyF = trainer.FiringFrequencyF(),
+                }
+            )
         );
         var digest = WriteMetrics();
         outputs.Add(ManifestOutput.Of("metrics.jsonl", digest));

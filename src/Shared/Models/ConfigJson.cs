@@ -101,6 +101,24 @@ public sealed class ConfigJson
             : throw Wrong(key, value, "a token id");
     }
 
+    /// <summary>A list of integers from 0, or null where the key is absent.</summary>
+    public IReadOnlyList<int>? Counts(string key)
+    {
+        if (!Has(key))
+        {
+            return null;
+        }
+        var value = root.GetProperty(key);
+        bool counts =
+            value.ValueKind == JsonValueKind.Array
+            && value
+                .EnumerateArray()
+                .All(e => e.ValueKind == JsonValueKind.Number && e.TryGetInt32(out int number) && number >= 0);
+        return counts
+            ? [.. value.EnumerateArray().Select(e => e.GetInt32())]
+            : throw Wrong(key, value, "a list of integers from 0");
+    }
+
     public double Number(string key, double? otherwise = null) =>
         Get(
             key,

@@ -1,0 +1,115 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Shared.Autoencoders;
+
+/// <summary>
+/// A sparse autoencoder at inference: f = activation(W_enc (x - b_dec) + bias), x̂ = W_dec f + b_dec. The architectures
+/// differ in the activation. Axes: B batch, D activation width, F latents, K active.
+/// </summary>
+/// <param name="W_enc">[F, D]</param>
+/// <param name="W_dec">[F, D], a row a latent's direction.</param>
+/// <param name="b_dec">[D]</param>
+public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : IDisposable
+{
+    /// <summary>The architecture's name in SAELens' files and everywhere else.</summary>
+    public abstract string Architecture { get; }
+
+    /// <summary>Whether b_dec is subtracted from the input; false only in files of other libraries.</summary>
+    public bool SubtractsDecoderBias { get; init; } = true;
+
+    public InputNormalization Normalization { get; init; }
+
+    public int Width => (int)W_dec.shape[1];
+
+    public int Features => (int)W_dec.shape[0];
+
+    /// <summary>Every tensor by its name in SAELens' files, W_enc as [F, D].</summary>
+    public abstract IReadOnlyList<(string Name, Tensor Value)> Parameters { get; }
+
+    /// <summary>All latents, [B, F], of normalised activations.</summary>
+    protected abstract Tensor Activations(Tensor xBD);
+
+    /// <summary>The same architecture over other tensors.</summary>
+    protected abstract Autoencoder Map(Func<Tensor, Tensor> change);
+
+    /// <summary>The biases after W_enc has gained <paramref name="shiftF"/>, so that the latents stay the same.</summary>
+    protected abstract Autoencoder WithShiftedEncoder(Tensor shiftF);
+
+    /// <summary>The active latents of each row.</summary>
+    public virtual SparseLatents Encode(Tensor xBD)
+    {
+        using var scope = NewDisposeScope();
+        var (normalizedBD, statistics) = InputStatistics.Normalize(xBD, Normalization);
+        var latentsBF = Activations(normalizedBD);
+        int most = xBD.shape[0] == 0 ? 1 : (int)(latentsBF != 0).sum(dim: -1).max().item<long>();
+        var (valuesBK, indicesBK) = latentsBF.topk(Math.Max(1, most), -1, sorted: false);
+        return Kept(indicesBK, valuesBK, statistics);
+    }
+
+    /// <summary>x̂ [B, D].</summary>
+    public Tensor Decode(SparseLatents latents)
+    {
+        ArgumentNullException.ThrowIfNull(latents);
+        using var scope = NewDisposeScope();
+        var decodedBD = Dense(latents).matmul(W_dec) + b_dec;
+        return (latents.Statistics?.Undo(decodedBD) ?? decodedBD).MoveToOuterDisposeScope();
+    }
+
+    public Tensor Reconstruct(Tensor xBD)
+    {
+        using var scope = NewDisposeScope();
+        return Decode(Encode(xBD)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>All latents, [B, F], zeros where not active.</summary>
+    public Tensor Dense(SparseLatents latents)
+    {
+        ArgumentNullException.ThrowIfNull(latents);
+        return zeros([latents.IndicesBK.shape[0], Features], W_dec.dtype, W_dec.device)
+            .scatter_(1, latents.IndicesBK, latents.ValuesBK);
+    }
+
+    /// <summary>
+    /// The same function with b_dec subtracted from the input or not: W_enc (x - b_dec) + b = W_enc x + (b - W_enc b_dec).
+    /// The encoder's bias is a new tensor of the caller's dispose scope; all others are shared with this autoencoder.
+    /// </summary>
+    public Autoencoder Subtracting(bool decoderBias)
+    {
+        if (decoderBias == SubtractsDecoderBias)
+        {
+            return this;
+        }
+        var shiftF = W_enc.to(float64).matmul(b_dec.to(float64));
+        return WithShiftedEncoder(decoderBias ? shiftF : -shiftF) with { SubtractsDecoderBias = decoderBias };
+    }
+
+    /// <summary>This autoencoder on <paramref name="device"/>, in place of this one.</summary>
+    public Autoencoder To(Device device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return Map(value => value.to(device, disposeAfter: true).DetachFromDisposeScope());
+    }
+
+    public void Dispose()
+    {
+        foreach (var (_, value) in Parameters)
+        {
+            value.Dispose();
+        }
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>x - b_dec, or x where the file says so.</summary>
+    protected Tensor Centered(Tensor xBD) => SubtractsDecoderBias ? xBD - b_dec : xBD;
+
+    /// <summary>Moves the latents out of the method's dispose scope.</summary>
+    protected static SparseLatents Kept(Tensor indicesBK, Tensor valuesBK, InputStatistics? statistics) =>
+        new(indicesBK.MoveToOuterDisposeScope(), valuesBK.MoveToOuterDisposeScope())
+        {
+            Statistics = statistics?.MoveToOuterDisposeScope(),
+        };
+
+    private protected static Tensor Shifted(Tensor biasF, Tensor shiftF) =>
+        (biasF.to(float64) + shiftF).to(biasF.dtype);
+}
