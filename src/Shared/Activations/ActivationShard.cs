@@ -20,6 +20,7 @@ public sealed unsafe class ActivationShard : IDisposable
     private const string Remedy = "Restore the shard from a copy, or run harvest again";
 
     private readonly MappedMemory memory;
+    private readonly ActivationCodec codec;
     private readonly List<Batch> batches;
     private readonly Lazy<int[]> tokens;
     private readonly Lazy<int[]> documents;
@@ -30,6 +31,7 @@ public sealed unsafe class ActivationShard : IDisposable
         Path = path;
         this.memory = memory;
         (Metadata, Dtype, batches) = parsed;
+        codec = ActivationCodec.For(Dtype);
         Rows = batches.Count == 0 ? 0 : batches[^1].FirstRow + batches[^1].Rows;
         tokens = new(() => Concatenate(batch => batch.TokensAt));
         documents = new(() => Concatenate(batch => batch.DocumentsAt));
@@ -98,7 +100,7 @@ public sealed unsafe class ActivationShard : IDisposable
         {
             int inBatch = firstRow - batches[b].FirstRow;
             int n = Math.Min(count, batches[b].Rows - inBatch);
-            CopyValues(batches[b].ActivationsAt, (long)inBatch * Width, destinationND[..(n * Width)]);
+            CopyValues(batches[b], inBatch, n, destinationND[..(n * Width)]);
             destinationND = destinationND[(n * Width)..];
             firstRow += n;
             count -= n;
@@ -107,17 +109,15 @@ public sealed unsafe class ActivationShard : IDisposable
 
     public void Dispose() => ((IDisposable)memory).Dispose();
 
-    private void CopyValues(long at, long firstValue, Span<float> destination)
+    private void CopyValues(Batch batch, int row, int rows, Span<float> destinationND)
     {
-        byte* source = memory.Start + at + (firstValue * ShardSchema.ItemBytes(Dtype));
-        if (Dtype == ActivationDtype.Float16)
-        {
-            TensorPrimitives.ConvertToSingle(new ReadOnlySpan<Half>(source, destination.Length), destination);
-        }
-        else
-        {
-            new ReadOnlySpan<float>(source, destination.Length).CopyTo(destination);
-        }
+        byte* source = memory.Start + batch.ActivationsAt + ((long)row * Width * codec.ItemBytes);
+        float* scales = (float*)(memory.Start + batch.ScalesAt) + row;
+        codec.Decode(
+            new ReadOnlySpan<byte>(source, destinationND.Length * codec.ItemBytes),
+            codec.HasScale ? new ReadOnlySpan<float>(scales, rows) : [],
+            destinationND
+        );
     }
 
     private int BatchOf(int row)
@@ -211,39 +211,32 @@ public sealed unsafe class ActivationShard : IDisposable
     private static (ShardMetadata, ActivationDtype) ReadSchema(string path, Schema schema)
     {
         var metadata = ShardMetadata.FromPairs(schema.Metadata ?? new Dictionary<string, string>());
-        string[] names = [.. schema.FieldsList.Select(field => field.Name)];
-        bool columns = names is [ShardSchema.Token, ShardSchema.Document, ShardSchema.Position, ShardSchema.Activation];
-        if (!columns || schema.FieldsList.Take(3).Any(field => field.DataType is not Int32Type))
-        {
-            throw Corrupt(path, $"columns {string.Join(", ", names)}", "token, document, position (int32), activation");
-        }
-        var type = schema.FieldsList[3].DataType as FixedSizeListType;
-        ActivationDtype? dtype = type?.ValueDataType switch
-        {
-            FloatType => ActivationDtype.Float32,
-            HalfFloatType => ActivationDtype.Float16,
-            _ => null,
-        };
-        if (dtype is null || type!.ListSize != metadata.DModel || metadata.DModel < 1)
-        {
-            throw Corrupt(
+        var dtype =
+            ShardSchema.DtypeOf(schema, metadata.DModel)
+            ?? throw Corrupt(
                 path,
-                $"activation of type {type?.ValueDataType.Name ?? "other than FixedSizeList"}[{type?.ListSize}]",
-                $"float or halffloat[{metadata.DModel}]"
+                $"columns {ShardSchema.Describe(schema)}",
+                $"token, document, position (int32) and activation[{metadata.DModel}] of a known type"
             );
-        }
-        return (metadata, dtype.Value);
+        return (metadata, dtype);
     }
 
     private static Batch Locate(MappedMemory memory, RecordBatch batch, int firstRow, int width, ActivationDtype dtype)
     {
         var list = (FixedSizeListArray)batch.Column(3);
         int values = checked(batch.Length * width);
-        long activationsAt =
-            dtype == ActivationDtype.Float16
-                ? Offset(memory, list, ((HalfFloatArray)list.Values).Values, values)
-                : Offset(memory, list, ((FloatArray)list.Values).Values, values);
-        return new Batch(firstRow, batch.Length, Column(0), Column(1), Column(2), activationsAt);
+        long activationsAt = dtype switch
+        {
+            ActivationDtype.Float16 => Offset(memory, list, ((HalfFloatArray)list.Values).Values, values),
+            ActivationDtype.BFloat16 => Offset(memory, list, ((UInt16Array)list.Values).Values, values),
+            ActivationDtype.Int8 => Offset(memory, list, ((Int8Array)list.Values).Values, values),
+            _ => Offset(memory, list, ((FloatArray)list.Values).Values, values),
+        };
+        long scalesAt =
+            dtype == ActivationDtype.Int8
+                ? Offset(memory, batch.Column(4), ((FloatArray)batch.Column(4)).Values, batch.Length)
+                : 0;
+        return new Batch(firstRow, batch.Length, Column(0), Column(1), Column(2), activationsAt, scalesAt);
 
         long Column(int i) => Offset(memory, batch.Column(i), ((Int32Array)batch.Column(i)).Values, batch.Length);
     }
@@ -278,7 +271,8 @@ public sealed unsafe class ActivationShard : IDisposable
         long TokensAt,
         long DocumentsAt,
         long PositionsAt,
-        long ActivationsAt
+        long ActivationsAt,
+        long ScalesAt
     );
 
     private sealed record Parsed(ShardMetadata Metadata, ActivationDtype Dtype, List<Batch> Batches);

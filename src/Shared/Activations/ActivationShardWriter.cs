@@ -10,7 +10,7 @@ namespace Pipeline.Shared.Activations;
 
 /// <summary>
 /// Writes one activation shard, an Arrow IPC file with the columns <c>token</c>, <c>document</c>, <c>position</c> (int32)
-/// and <c>activation</c> (FixedSizeList of float or halffloat). The same rows give the same bytes however they are divided
+/// and <c>activation</c>, a fixed-size list of the stored type (<see cref="ShardSchema"/>). The same rows give the same bytes however they are divided
 /// among calls of <see cref="Append"/>. Nothing appears under the shard's name before <see cref="Commit"/>.
 /// </summary>
 public sealed class ActivationShardWriter : IDisposable
@@ -19,9 +19,9 @@ public sealed class ActivationShardWriter : IDisposable
     public const long MaximumBytes = int.MaxValue;
 
     private const int BatchBytes = 4 << 20;
-    private const float LargestHalf = 65504f;
 
     private readonly ActivationDtype dtype;
+    private readonly ActivationCodec codec;
     private readonly ShardMetadata metadata;
     private readonly Schema schema;
     private readonly PendingFile pending;
@@ -31,6 +31,7 @@ public sealed class ActivationShardWriter : IDisposable
     private readonly byte[] documents;
     private readonly byte[] positions;
     private readonly byte[] activations;
+    private readonly byte[] scales;
     private int buffered;
 
     /// <param name="path">The shard's final path; missing folders are created.</param>
@@ -41,13 +42,15 @@ public sealed class ActivationShardWriter : IDisposable
         ArgumentNullException.ThrowIfNull(metadata);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(metadata.DModel);
         this.dtype = dtype;
+        codec = ActivationCodec.For(dtype);
         this.metadata = metadata;
-        int rowBytes = checked(metadata.DModel * ShardSchema.ItemBytes(dtype));
+        int rowBytes = checked(metadata.DModel * codec.ItemBytes);
         batchRows = Math.Clamp(BatchBytes / rowBytes, 1, 4096);
         tokens = new byte[batchRows * sizeof(int)];
         documents = new byte[batchRows * sizeof(int)];
         positions = new byte[batchRows * sizeof(int)];
         activations = new byte[batchRows * rowBytes];
+        scales = new byte[codec.HasScale ? batchRows * sizeof(float) : 0];
         schema = ShardSchema.Of(dtype, metadata);
         pending = AtomicFile.Begin(path);
         writer = new ArrowFileWriter(new ForwardOnlyStream(pending.Stream), schema, leaveOpen: true);
@@ -59,7 +62,7 @@ public sealed class ActivationShardWriter : IDisposable
     /// <summary>The most rows a shard of <paramref name="bytes"/> bytes holds, at least 1.</summary>
     public static int RowsWithin(long bytes, int width, ActivationDtype dtype)
     {
-        long rowBytes = ((long)width * ShardSchema.ItemBytes(dtype)) + (3 * sizeof(int));
+        long rowBytes = ((long)width * ActivationCodec.For(dtype).ItemBytes) + (4 * sizeof(int));
         const long Overhead = 1 << 20; // schema, batch headers and footer, generously
         return (int)Math.Clamp((Math.Min(bytes, MaximumBytes) - Overhead) / rowBytes, 1, int.MaxValue);
     }
@@ -96,7 +99,7 @@ public sealed class ActivationShardWriter : IDisposable
             tokensT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(tokens.AsSpan())[buffered..]);
             documentsT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(documents.AsSpan())[buffered..]);
             positionsT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(positions.AsSpan())[buffered..]);
-            Store(activationsTD.Slice(at * d, n * d), buffered * d);
+            Store(activationsTD.Slice(at * d, n * d), n);
             buffered += n;
             at += n;
             if (buffered == batchRows)
@@ -130,37 +133,34 @@ public sealed class ActivationShardWriter : IDisposable
         pending.Dispose();
     }
 
-    private void Store(ReadOnlySpan<float> values, int at)
+    private void Store(ReadOnlySpan<float> valuesND, int rows)
     {
-        if (dtype == ActivationDtype.Float16)
-        {
-            TensorPrimitives.ConvertToHalf(values, MemoryMarshal.Cast<byte, Half>(activations.AsSpan())[at..]);
-        }
-        else
-        {
-            values.CopyTo(MemoryMarshal.Cast<byte, float>(activations.AsSpan())[at..]);
-        }
+        var scalesN = MemoryMarshal.Cast<byte, float>(scales.AsSpan());
+        codec.Encode(
+            valuesND,
+            activations.AsSpan(buffered * metadata.DModel * codec.ItemBytes, valuesND.Length * codec.ItemBytes),
+            codec.HasScale ? scalesN.Slice(buffered, rows) : []
+        );
     }
 
     private void WriteBatch()
     {
         int values = buffered * metadata.DModel;
-        var data = new ArrowBuffer(activations.AsMemory(0, values * ShardSchema.ItemBytes(dtype)));
-        IArrowArray items =
-            dtype == ActivationDtype.Float16
-                ? new HalfFloatArray(data, ArrowBuffer.Empty, values, 0, 0)
-                : new FloatArray(data, ArrowBuffer.Empty, values, 0, 0);
+        var items = codec.Array(new ArrowBuffer(activations.AsMemory(0, values * codec.ItemBytes)), values);
         var type = schema.GetFieldByName(ShardSchema.Activation).DataType;
-        using var batch = new RecordBatch(
-            schema,
-            [
-                Column(tokens),
-                Column(documents),
-                Column(positions),
-                new FixedSizeListArray(type, buffered, items, ArrowBuffer.Empty),
-            ],
-            buffered
-        );
+        List<IArrowArray> columns =
+        [
+            Column(tokens),
+            Column(documents),
+            Column(positions),
+            new FixedSizeListArray(type, buffered, items, ArrowBuffer.Empty),
+        ];
+        if (codec.HasScale)
+        {
+            var factors = new ArrowBuffer(scales.AsMemory(0, buffered * sizeof(float)));
+            columns.Add(new FloatArray(factors, ArrowBuffer.Empty, buffered, 0, 0));
+        }
+        using var batch = new RecordBatch(schema, columns, buffered);
         writer.WriteRecordBatch(batch);
         buffered = 0;
     }
@@ -170,7 +170,7 @@ public sealed class ActivationShardWriter : IDisposable
 
     private void RequireStorable(ReadOnlySpan<float> valuesTD)
     {
-        float limit = dtype == ActivationDtype.Float16 ? LargestHalf : float.MaxValue;
+        float limit = codec.Largest;
         if (valuesTD.IsEmpty || MathF.Abs(TensorPrimitives.MaxMagnitude(valuesTD)) <= limit)
         {
             return; // MaxMagnitude hands on a NaN, which compares false
@@ -191,7 +191,10 @@ public sealed class ActivationShardWriter : IDisposable
                     ? new Fault(
                         where,
                         value.ToString("R", CultureInfo.InvariantCulture),
-                        "a magnitude of at most 65504, float16's largest",
+                        string.Create(
+                            CultureInfo.InvariantCulture,
+                            $"a magnitude of at most {limit}, {Spelling.Of(dtype)}'s largest"
+                        ),
                         "Set harvest `dtype: float32`"
                     )
                     : new Fault(

@@ -18,6 +18,10 @@ public sealed class ActivationShardTests : IDisposable
     [InlineData(ActivationDtype.Float32, 9001, 7)]
     [InlineData(ActivationDtype.Float16, 9001, 7)]
     [InlineData(ActivationDtype.Float16, 3000, 1024)]
+    [InlineData(ActivationDtype.BFloat16, 9001, 7)]
+    [InlineData(ActivationDtype.BFloat16, 3000, 1024)]
+    [InlineData(ActivationDtype.Int8, 9001, 7)]
+    [InlineData(ActivationDtype.Int8, 3000, 1024)]
     public void Rows_come_back_exactly_as_their_stored_type_holds_them(ActivationDtype dtype, int rows, int d)
     {
         float[] values = Shards.Values(rows, d);
@@ -30,8 +34,7 @@ public sealed class ActivationShardTests : IDisposable
         shard.Tokens.ToArray().Should().Equal(Enumerable.Range(0, rows));
         shard.Documents.ToArray().Should().Equal(Enumerable.Range(0, rows).Select(r => r / 10));
         shard.Positions.ToArray().Should().Equal(Enumerable.Range(0, rows).Select(r => r % 10));
-        float[] expected =
-            dtype == ActivationDtype.Float16 ? System.Array.ConvertAll(values, x => (float)(Half)x) : values;
+        float[] expected = Shards.AsStored(values, d, dtype);
         float[] all = new float[values.Length];
         shard.CopyRows(0, rows, all);
         all.AsSpan().SequenceEqual(expected).Should().BeTrue();
@@ -43,6 +46,8 @@ public sealed class ActivationShardTests : IDisposable
     [Theory]
     [InlineData(ActivationDtype.Float32)]
     [InlineData(ActivationDtype.Float16)]
+    [InlineData(ActivationDtype.BFloat16)]
+    [InlineData(ActivationDtype.Int8)]
     public void The_bytes_do_not_depend_on_how_rows_are_divided_among_calls(ActivationDtype dtype)
     {
         float[] values = Shards.Values(5000, 3);
@@ -82,6 +87,8 @@ public sealed class ActivationShardTests : IDisposable
     [InlineData(ActivationDtype.Float16, float.NaN, "NaN")]
     [InlineData(ActivationDtype.Float32, float.NegativeInfinity, "-Infinity")]
     [InlineData(ActivationDtype.Float32, float.NaN, "NaN")]
+    [InlineData(ActivationDtype.BFloat16, float.MaxValue, "dtype: float32")]
+    [InlineData(ActivationDtype.Int8, float.NaN, "NaN")]
     public void Values_the_type_cannot_hold_are_refused_by_place(ActivationDtype dtype, float value, string named)
     {
         float[] values = Shards.Values(20, 4);
@@ -106,6 +113,30 @@ public sealed class ActivationShardTests : IDisposable
         shard.CopyRow(0, row);
 
         row.Should().Equal(65504, -65504);
+    }
+
+    [Fact]
+    public void An_int8_value_is_off_by_at_most_half_a_step_of_its_row()
+    {
+        const int D = 96;
+        float[] values = Shards.Values(200, D);
+        for (int i = 0; i < D; i++)
+        {
+            values[i] = 0;
+            values[D + i] *= 1e-40f;
+            values[(2 * D) + i] *= 1e30f;
+        }
+        Shards.Write(folder["a.arrow"], ActivationDtype.Int8, Shards.Metadata(D), values);
+
+        using var shard = ActivationShard.Open(folder["a.arrow"]);
+        float[] row = new float[D];
+        for (int r = 0; r < shard.Rows; r++)
+        {
+            shard.CopyRow(r, row);
+            float[] exact = values[(r * D)..((r + 1) * D)];
+            float half = exact.Max(Math.Abs) / 127 / 2;
+            row.Zip(exact, (a, b) => Math.Abs(a - b)).Max().Should().BeLessThanOrEqualTo((half * 1.001f) + 1e-37f);
+        }
     }
 
     [Fact]

@@ -49,6 +49,33 @@ internal static class Shards
         return writer.Commit();
     }
 
+    /// <summary>What is left of values in a stored type, worked out one by one.</summary>
+    public static float[] AsStored(float[] values, int d, ActivationDtype dtype) =>
+        dtype switch
+        {
+            ActivationDtype.Float16 => Array.ConvertAll(values, x => (float)(Half)x),
+            ActivationDtype.BFloat16 => Array.ConvertAll(values, NearestBFloat16),
+            ActivationDtype.Int8 => [.. values.Chunk(d).SelectMany(NearestInt8)],
+            _ => values,
+        };
+
+    /// <summary>Of the two neighbours with 16 zero bits, the nearer; of two as near, the one with an even last bit.</summary>
+    private static float NearestBFloat16(float x)
+    {
+        uint below = BitConverter.SingleToUInt32Bits(x) & 0xFFFF_0000;
+        uint above = below + 0x1_0000;
+        double toBelow = Math.Abs((double)x - BitConverter.UInt32BitsToSingle(below));
+        double toAbove = Math.Abs((double)x - BitConverter.UInt32BitsToSingle(above));
+        bool even = (below & 0x1_0000) == 0;
+        return BitConverter.UInt32BitsToSingle(toBelow < toAbove || (toBelow == toAbove && even) ? below : above);
+    }
+
+    private static IEnumerable<float> NearestInt8(float[] row)
+    {
+        float scale = row.Max(Math.Abs) / 127;
+        return row.Select(x => MathF.Round(x * (1 / scale)) * scale);
+    }
+
     /// <summary>A dataset of shards with the given numbers of rows; row r holds r in all its values.</summary>
     public static ActivationDataset Numbered(string folder, IEnumerable<int> shardRows, int width = 2)
     {
