@@ -1,0 +1,97 @@
+using System.Text.Json.Nodes;
+using Pipeline.Shared;
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Autoencoders.Formats;
+using Pipeline.Shared.Benchmarks;
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Tokens;
+using static TorchSharp.torch;
+
+namespace Pipeline.Evaluate;
+
+/// <summary>
+/// The whole stage with untrained TopK SAEs, loading the model included. Bound: the forwards it needs and their
+/// cross-entropies alone: the means' forward, one clean forward, and from each hook on zero, mean and one splice an SAE
+/// (with KL).
+/// </summary>
+public static class EvaluateBenchmark
+{
+    /// <param name="run">A pipeline whose train and evaluate folders may be deleted and made again.</param>
+    /// <param name="repeats">Measured evaluations.</param>
+    public static JsonObject Run(RunInputs run, int repeats)
+    {
+        ArgumentNullException.ThrowIfNull(run);
+        using var none = no_grad();
+        var pending = run.Hooks.SelectMany(hook => run.Config.Train.Saes.Select(sae => (hook, sae))).ToList();
+        foreach (var (hook, sae) in pending)
+        {
+            SaveUntrained(run, run.SaeFolder(hook, sae), sae.FeaturesFor(run.Model.Config.Width), sae.K);
+        }
+        var contexts = run.Batches(heldOut: true, run.Config.Evaluate.Tokens.Value, run.Config.Evaluate.Batch).ToList();
+        long tokens = contexts.Sum(batch => batch.Sum(context => (long)context.Tokens.Length));
+        using var model = run.Model.Load(run.Device);
+        int splices = run.Config.Train.Saes.Count;
+        var (evaluate, forwards) = Stopclock.MedianMilliseconds(
+            repeats,
+            () =>
+            {
+                var folders = pending.Select(p => (p.hook, p.sae, Fresh(run, p.hook, p.sae))).ToList();
+                EvaluateStage.Run(run, folders, new NoProgress(), CancellationToken.None);
+            },
+            () =>
+                contexts.ForEach(batch => ForwardsAlone(model, ContextTensor.Of(batch, run.Device), run.Hooks, splices))
+        );
+        return Stopclock.Report(
+            new JsonObject
+            {
+                ["model"] = run.Config.Model,
+                ["hooks"] = run.Hooks.Count,
+                ["saes"] = pending.Count,
+                ["tokens"] = tokens,
+                ["repeats"] = repeats,
+            },
+            evaluate,
+            forwards,
+            new JsonObject { ["tokens_per_s"] = tokens / evaluate * 1000 }
+        );
+    }
+
+    private static void ForwardsAlone(Transformer model, Tensor tokensBT, IReadOnlyList<HookPoint> hooks, int splices)
+    {
+        using var scope = NewDisposeScope();
+        var deepest = hooks.MaxBy(hook => hook.Layer);
+        model.RunHooks(tokensBT, new ForwardHooks().Read(deepest, _ => { }));
+        var clean = CleanBatch.Run(model, tokensBT, hooks);
+        foreach (var hook in hooks)
+        {
+            var ablation = new SpliceScore(measuresDivergence: false);
+            ablation.Add(model, clean, hook, clean.AtHook[hook]);
+            ablation.Add(model, clean, hook, clean.AtHook[hook]);
+            var spliced = new SpliceScore(measuresDivergence: true);
+            for (int i = 0; i < splices; i++)
+            {
+                spliced.Add(model, clean, hook, clean.AtHook[hook]);
+            }
+        }
+    }
+
+    private static Shared.Artifacts.StageFolder Fresh(RunInputs run, HookPoint hook, Shared.Configuration.SaeConfig sae)
+    {
+        string path = run.EvaluationFolder(hook, sae);
+        if (Directory.Exists(path))
+        {
+            Directory.Delete(path, recursive: true);
+        }
+        return EvaluateStage.Folder(run, hook, sae, "untrained");
+    }
+
+    private static void SaveUntrained(RunInputs run, string folder, int features, int k)
+    {
+        using var scope = NewDisposeScope();
+        int width = run.Model.Config.Width;
+        manual_seed(1);
+        var W_dec = nn.functional.normalize(randn(features, width), dim: 1);
+        var sae = new TopKAutoencoder(W_dec, zeros(features), W_dec, zeros(width), k);
+        new SaeLensFormat().Save(folder, new SaeFile(sae, new SaeOrigin(), new SaeTraining("topk", k)));
+    }
+}

@@ -1,0 +1,88 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+
+namespace Pipeline.Shared.Benchmarks;
+
+/// <summary>How every benchmark of this project measures: warm-up, repeats, median, and its bound in the same process.</summary>
+public static class Stopclock
+{
+    private const int WarmUps = 2;
+
+    /// <summary>Small work needs many repeats before the JIT has compiled it for good.</summary>
+    private static readonly TimeSpan WarmUpTime = TimeSpan.FromSeconds(1.5);
+
+    /// <summary>Median of the times <paramref name="action"/> takes after warm-up, milliseconds.</summary>
+    public static double MedianMilliseconds(int repeats, Action action)
+    {
+        var warmUp = Stopwatch.StartNew();
+        for (int i = 0; i < WarmUps || warmUp.Elapsed < WarmUpTime; i++)
+        {
+            action();
+        }
+        return Median(repeats, _ => Time(action));
+    }
+
+    /// <summary>
+    /// Medians of two actions measured in turn, so that what else the machine does meets both alike; for work that is
+    /// long, one run each to warm up.
+    /// </summary>
+    public static (double First, double Second) MedianMilliseconds(int repeats, Action first, Action second)
+    {
+        first();
+        second();
+        var times = new double[repeats];
+        double firstMedian = Median(
+            repeats,
+            i =>
+            {
+                double time = Time(first);
+                times[i] = Time(second);
+                return time;
+            }
+        );
+        return (firstMedian, Median(repeats, i => times[i]));
+    }
+
+    public static double Time(Action action)
+    {
+        ArgumentNullException.ThrowIfNull(action);
+        var clock = Stopwatch.StartNew();
+        action();
+        return clock.Elapsed.TotalMilliseconds;
+    }
+
+    /// <summary>The figures every benchmark ends with.</summary>
+    /// <param name="shape">What was measured.</param>
+    /// <param name="milliseconds">Median time.</param>
+    /// <param name="bound">The time nothing can go below, measured in the same run.</param>
+    /// <param name="parts">Further figures.</param>
+    public static JsonObject Report(JsonObject shape, double milliseconds, double bound, JsonObject parts)
+    {
+        ArgumentNullException.ThrowIfNull(shape);
+        ArgumentNullException.ThrowIfNull(parts);
+        var report = new JsonObject();
+        foreach (var (key, value) in shape)
+        {
+            report[key] = value?.DeepClone();
+        }
+        report["threads"] = TorchSharp.torch.get_num_threads();
+        report["median_ms"] = Math.Round(milliseconds, 3);
+        report["bound_ms"] = Math.Round(bound, 3);
+        report["ratio"] = Math.Round(milliseconds / bound, 3);
+        foreach (var (key, value) in parts)
+        {
+            report[key] =
+                value is JsonValue number && number.TryGetValue(out double figure)
+                    ? Math.Round(figure, 3)
+                    : value?.DeepClone();
+        }
+        report["peak_rss_mb"] = Process.GetCurrentProcess().PeakWorkingSet64 / (1 << 20);
+        return report;
+    }
+
+    private static double Median(int repeats, Func<int, double> measure)
+    {
+        var times = Enumerable.Range(0, repeats).Select(measure).Order().ToList();
+        return times[times.Count / 2];
+    }
+}
