@@ -14,6 +14,7 @@ root.Subcommands.Add(VerifyCommand.Create());
 root.Subcommands.Add(ScoreCommand.Create());
 root.Subcommands.Add(PretrainCommand.Create());
 root.Subcommands.Add(ReportCommand.Create());
+root.Subcommands.Add(ViewCommand.Create());
 root.Subcommands.Add(ConvertCommand.Create());
 root.Subcommands.Add(BenchCommand.Create());
 

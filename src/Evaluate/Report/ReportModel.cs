@@ -22,6 +22,9 @@ public sealed record RunSummary
     /// <summary>Where the model was read from; null where run.json does not say.</summary>
     public string? ModelPath { get; init; }
 
+    /// <summary>SHA-256 over the model's files; null where run.json does not say.</summary>
+    public string? ModelHash { get; init; }
+
     public required string Text { get; init; }
     public required long TokensHarvested { get; init; }
     public required long DocumentsHarvested { get; init; }

@@ -21,6 +21,9 @@ internal sealed class RunFolderReader(string runFolder)
 
     public ReportModel Read() => new(ReadRun(), ReadSaes());
 
+    /// <summary>run.json and the harvest's totals.</summary>
+    public static RunSummary ReadRun(string runFolder) => new RunFolderReader(runFolder).ReadRun();
+
     private RunSummary ReadRun()
     {
         JsonNodeReader run = Open("run.json", "Run the pipeline into this folder again with `sae run`");
@@ -32,6 +35,7 @@ internal sealed class RunFolderReader(string runFolder)
             Seed = run.Required("seed").AsText(),
             ModelId = model.Required("id").AsString(),
             ModelPath = model.Optional("path")?.AsString(),
+            ModelHash = model.Optional("hash")?.AsString(),
             Text = run.Required("text").AsText(),
             TokensHarvested = harvest.Required("tokens").AsInt64(),
             DocumentsHarvested = harvest.Required("documents").AsInt64(),
