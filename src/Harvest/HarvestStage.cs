@@ -24,12 +24,15 @@ public sealed class HarvestStage
 {
     private readonly RunInputs run;
     private readonly HarvestConfig config;
+    private readonly StageFolder folder;
     private readonly IProgressSink progress;
+    private readonly CancellationToken cancel;
     private readonly int batchesPerShard;
 
-    private HarvestStage(RunInputs run, IProgressSink progress)
+    private HarvestStage(RunInputs run, StageFolder folder, IProgressSink progress, CancellationToken cancel)
     {
-        (this.run, config, this.progress) = (run, run.Config.Harvest, progress);
+        (this.run, config, this.folder) = (run, run.Config.Harvest, folder);
+        (this.progress, this.cancel) = (progress, cancel);
         long tokensPerBatch = (long)config.Batch * config.Context;
         batchesPerShard = (int)Math.Max(1, (config.ShardTokens.Value + tokensPerBatch - 1) / tokensPerBatch);
     }
@@ -48,39 +51,62 @@ public sealed class HarvestStage
         );
     }
 
+    /// <summary>Makes the shards that are missing and seals the folder.</summary>
     /// <exception cref="RunInterruptedException">Cancelled; whole shards are kept.</exception>
-    public static void Run(RunInputs run, StageFolder folder, IProgressSink progress, CancellationToken cancel) =>
-        new HarvestStage(run, progress).Run(folder, cancel);
+    public static void Run(RunInputs run, StageFolder folder, IProgressSink progress, CancellationToken cancel)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        folder.Begin();
+        new HarvestStage(run, folder, progress, cancel).RunAndSeal();
+    }
 
-    private void Run(StageFolder folder, CancellationToken cancel)
+    /// <summary>
+    /// A worker's part of a harvest that was begun: the missing shards among those whose number leaves
+    /// <paramref name="share"/>'s index when divided by its count. The folder stays unsealed.
+    /// </summary>
+    /// <exception cref="RunInterruptedException">Cancelled; whole shards are kept.</exception>
+    public static void RunShare(
+        RunInputs run,
+        StageFolder folder,
+        WorkShare share,
+        IProgressSink progress,
+        CancellationToken cancel
+    )
+    {
+        ArgumentNullException.ThrowIfNull(share);
+        var stage = new HarvestStage(run, folder, progress, cancel);
+        using var model = new LoadedOnDemand(run);
+        foreach (var shard in stage.Shards().Where(shard => share.Includes(shard.Number)))
+        {
+            stage.MakeUnlessWhole(shard, model);
+        }
+    }
+
+    /// <summary>Numbers of the shards that are not whole, in order. Reads what lies in the folder; makes nothing.</summary>
+    public static IReadOnlyList<int> MissingShards(RunInputs run, StageFolder folder)
+    {
+        var stage = new HarvestStage(run, folder, new NoProgress(), CancellationToken.None);
+        return [.. stage.Shards().Where(shard => stage.WholeDigests(shard) is null).Select(shard => shard.Number)];
+    }
+
+    private void RunAndSeal()
     {
         var clock = Stopwatch.StartNew();
-        folder.Begin();
-        using var none = no_grad();
-        using var model = run.Model.Load(run.Device);
-        long documents = 0;
-        int lastDocument = -1;
+        using var model = new LoadedOnDemand(run);
         var outputs = new List<ManifestOutput>();
-        long tokens = 0;
-        int shard = 0;
-        foreach (var batches in run.Batches(heldOut: false, config.Tokens.Value, config.Batch).Chunk(batchesPerShard))
+        var (tokens, shards, documents, lastDocument) = (0L, 0, 0L, -1);
+        foreach (var shard in Shards())
         {
-            long firstToken = tokens;
-            tokens += batches.Sum(batch => batch.Sum(context => (long)context.Tokens.Length));
-            foreach (int document in batches.SelectMany(batch => batch.SelectMany(context => context.Documents)))
+            var digests = MakeUnlessWhole(shard, model);
+            outputs.AddRange(run.Hooks.Zip(digests, (hook, digest) => Describe(hook, shard, digest)));
+            foreach (int document in shard.Documents)
             {
                 documents += document == lastDocument ? 0 : 1;
                 lastDocument = document;
             }
-            bool whole = run.Hooks.All(hook => File.Exists(ShardPath(hook, shard)));
-            var digests = whole
-                ? run.Hooks.Select(hook => AtomicFile.Digest(ShardPath(hook, shard))).ToList()
-                : WriteShard(model, batches, shard, firstToken, cancel);
-            outputs.AddRange(
-                run.Hooks.Zip(digests, (hook, digest) => Describe(hook, shard, tokens - firstToken, digest))
-            );
+            tokens += shard.Tokens;
+            shards++;
             progress.Update("harvest", Math.Min(tokens, config.Tokens.Value), config.Tokens.Value, "tokens");
-            shard++;
         }
         RequireTokens(tokens);
         progress.Update("harvest", tokens, tokens, "tokens");
@@ -88,32 +114,54 @@ public sealed class HarvestStage
         {
             ["tokens"] = tokens,
             ["documents"] = documents,
-            ["shards"] = shard,
+            ["shards"] = shards,
         };
         folder.Complete(outputs, results, run.Provenance(clock.Elapsed));
     }
 
-    private string ShardPath(HookPoint hook, int shard) =>
-        Path.Combine(run.HookFolder(hook), string.Create(CultureInfo.InvariantCulture, $"shard-{shard:D5}.arrow"));
-
-    private List<FileDigest> WriteShard(
-        Transformer model,
-        PackedContext[][] batches,
-        int shard,
-        long firstToken,
-        CancellationToken cancel
-    )
+    /// <summary>The harvest's shards in order, each with its contexts.</summary>
+    private IEnumerable<ShardPlan> Shards()
     {
-        var writers = run.Hooks.Select(hook => NewWriter(hook, shard, firstToken)).ToList();
+        long firstToken = 0;
+        int number = 0;
+        foreach (var batches in run.Batches(heldOut: false, config.Tokens.Value, config.Batch).Chunk(batchesPerShard))
+        {
+            var shard = new ShardPlan(number++, firstToken, batches);
+            firstToken += shard.Tokens;
+            yield return shard;
+        }
+    }
+
+    private List<FileDigest> MakeUnlessWhole(ShardPlan shard, LoadedOnDemand model) =>
+        WholeDigests(shard) ?? WriteShard(model.Model, shard);
+
+    /// <summary>The digests of a shard that is there at every hook, with the bytes it was written with; null otherwise.</summary>
+    private List<FileDigest>? WholeDigests(ShardPlan shard)
+    {
+        var digests = run
+            .Hooks.Select(hook => folder.VerifiedPart(ShardName(hook, shard)))
+            .OfType<FileDigest>()
+            .ToList();
+        return digests.Count == run.Hooks.Count ? digests : null;
+    }
+
+    private static string ShardName(HookPoint hook, ShardPlan shard) =>
+        string.Create(CultureInfo.InvariantCulture, $"{hook}/shard-{shard.Number:D5}.arrow");
+
+    private List<FileDigest> WriteShard(Transformer model, ShardPlan shard)
+    {
+        using var none = no_grad();
+        var names = run.Hooks.Select(hook => ShardName(hook, shard)).ToList();
+        var writers = run.Hooks.Zip(names, (hook, name) => NewWriter(hook, name, shard)).ToList();
         var writing = Task.CompletedTask;
         try
         {
-            foreach (var batch in batches)
+            foreach (var batch in shard.Batches)
             {
                 if (cancel.IsCancellationRequested)
                 {
                     throw new RunInterruptedException(
-                        $"harvest: interrupted before shard {shard}. Run the command again to go on from there."
+                        $"harvest: interrupted before shard {shard.Number}. Run the command again to go on from there."
                     );
                 }
                 var activations = Activations(model, batch);
@@ -121,7 +169,9 @@ public sealed class HarvestStage
                 writing = Task.Run(() => Append(writers, batch, activations), CancellationToken.None);
             }
             writing.GetAwaiter().GetResult();
-            return [.. writers.Select(writer => writer.Commit())];
+            var digests = writers.Select(writer => writer.Commit()).ToList();
+            names.Zip(digests).ToList().ForEach(part => folder.RecordPart(part.First, part.Second));
+            return digests;
         }
         finally
         {
@@ -130,9 +180,9 @@ public sealed class HarvestStage
         }
     }
 
-    private ActivationShardWriter NewWriter(HookPoint hook, int shard, long firstToken) =>
+    private ActivationShardWriter NewWriter(HookPoint hook, string name, ShardPlan shard) =>
         new(
-            ShardPath(hook, shard),
+            Path.Combine(run.HarvestFolder, name),
             config.Dtype,
             new ShardMetadata(
                 run.Config.Model,
@@ -141,7 +191,7 @@ public sealed class HarvestStage
                 run.Tokenizer.Hash,
                 config.Context,
                 run.Config.Seed,
-                firstToken,
+                shard.FirstToken,
                 run.Model.Config.Width
             )
         );
@@ -171,14 +221,14 @@ public sealed class HarvestStage
         }
     }
 
-    private ManifestOutput Describe(HookPoint hook, int shard, long rows, FileDigest digest) =>
+    private ManifestOutput Describe(HookPoint hook, ShardPlan shard, FileDigest digest) =>
         new(
-            Path.GetRelativePath(run.HarvestFolder, ShardPath(hook, shard)).Replace('\\', '/'),
+            ShardName(hook, shard),
             digest.Bytes,
             digest.Sha256,
-            rows,
+            shard.Tokens,
             Spelling.Of(config.Dtype),
-            new Dictionary<string, long> { ["row"] = rows, ["d_model"] = run.Model.Config.Width }
+            new Dictionary<string, long> { ["row"] = shard.Tokens, ["d_model"] = run.Model.Config.Width }
         );
 
     private void RequireTokens(long tokens)
@@ -194,5 +244,24 @@ public sealed class HarvestStage
                 ).ToString()
             );
         }
+    }
+
+    /// <summary>What one shard holds.</summary>
+    private sealed record ShardPlan(int Number, long FirstToken, PackedContext[][] Batches)
+    {
+        public long Tokens => Batches.Sum(batch => batch.Sum(context => (long)context.Tokens.Length));
+
+        public IEnumerable<int> Documents =>
+            Batches.SelectMany(batch => batch.SelectMany(context => context.Documents));
+    }
+
+    /// <summary>The model, loaded when the first shard is found missing.</summary>
+    private sealed class LoadedOnDemand(RunInputs run) : IDisposable
+    {
+        private Transformer? model;
+
+        public Transformer Model => model ??= run.Model.Load(run.Device);
+
+        public void Dispose() => model?.Dispose();
     }
 }

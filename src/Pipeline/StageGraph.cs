@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Pipeline.Evaluate;
 using Pipeline.Evaluate.Report;
+using Pipeline.Executors;
 using Pipeline.Harvest;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
@@ -23,12 +24,11 @@ internal sealed class StageGraph
 {
     public static readonly IReadOnlyList<string> StageNames = ["harvest", "train", "evaluate", "report"];
 
-    private readonly RunInputs run;
     private readonly DateTimeOffset started = TimeProvider.System.GetUtcNow();
 
     public StageGraph(RunInputs run)
     {
-        this.run = run;
+        Run = run;
         Harvest = HarvestStage.Folder(run);
         Saes =
         [
@@ -42,6 +42,8 @@ internal sealed class StageGraph
         ];
         Report = ReportStage.Folder(run.Folder, Saes.Select(sae => sae.Evaluate));
     }
+
+    public RunInputs Run { get; }
 
     public StageFolder Harvest { get; }
 
@@ -59,12 +61,17 @@ internal sealed class StageGraph
         ];
 
     /// <summary>Runs what is not up to date among the wanted stages; returns how many folders were made.</summary>
-    public int Run(IReadOnlySet<string> wanted, IProgressSink progress, CancellationToken cancel)
+    public int Make(IReadOnlySet<string> wanted, IExecutor executor, IProgressSink progress, CancellationToken cancel)
     {
         int made = 0;
         bool Needed(string stage, StageFolder folder)
         {
-            if (!wanted.Contains(stage) || folder.State == StageState.UpToDate)
+            if (folder.State == StageState.UpToDate)
+            {
+                folder.RemoveLeftovers();
+                return false;
+            }
+            if (!wanted.Contains(stage))
             {
                 return false;
             }
@@ -74,18 +81,17 @@ internal sealed class StageGraph
         }
         if (Needed("harvest", Harvest))
         {
-            HarvestStage.Run(run, Harvest, progress, cancel);
+            executor.Harvest(this, progress, cancel);
         }
-        foreach (var sae in Saes.Where(sae => Needed("train", sae.Train)))
+        var untrained = Saes.Where(sae => Needed("train", sae.Train)).ToList();
+        if (untrained.Count > 0)
         {
-            TrainStage.Run(run, sae.Hook, sae.Config, sae.Train, progress, cancel);
+            executor.Train(this, untrained, progress, cancel);
         }
-        var pending = Saes.Where(sae => Needed("evaluate", sae.Evaluate))
-            .Select(sae => (sae.Hook, sae.Config, sae.Evaluate))
-            .ToList();
-        if (pending.Count > 0)
+        var unevaluated = Saes.Where(sae => Needed("evaluate", sae.Evaluate)).ToList();
+        if (unevaluated.Count > 0)
         {
-            EvaluateStage.Run(run, pending, progress, cancel);
+            executor.Evaluate(this, unevaluated, progress, cancel);
         }
         if (made > 0)
         {
@@ -93,13 +99,13 @@ internal sealed class StageGraph
         }
         if (Needed("report", Report))
         {
-            ReportStage.Run(run.Folder, Report);
+            ReportStage.Run(Run.Folder, Report);
         }
         return made;
     }
 
     /// <summary>A stage that runs alone needs what stands before it to be there.</summary>
-    private void RequireUpstream(string stage, IReadOnlySet<string> wanted)
+    public void RequireUpstream(string stage, IReadOnlySet<string> wanted)
     {
         var missing = All()
             .TakeWhile(entry => entry.Stage != stage)
@@ -128,7 +134,7 @@ internal sealed class StageGraph
                 stages.Add(
                     new JsonObject
                     {
-                        ["name"] = Path.GetRelativePath(run.Folder, folder.Path).Replace('\\', '/'),
+                        ["name"] = Path.GetRelativePath(Run.Folder, folder.Path).Replace('\\', '/'),
                         ["stage"] = stage,
                         ["status"] = "complete",
                         ["fingerprint"] = manifest.Fingerprint,
@@ -138,20 +144,20 @@ internal sealed class StageGraph
                 );
             }
         }
-        var provenance = run.Provenance(TimeSpan.Zero);
+        var provenance = Run.Provenance(TimeSpan.Zero);
         var json = new JsonObject
         {
-            ["name"] = run.Config.Name,
-            ["seed"] = run.Config.Seed,
+            ["name"] = Run.Config.Name,
+            ["seed"] = Run.Config.Seed,
             ["model"] = new JsonObject
             {
-                ["id"] = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(run.Config.Model))),
-                ["path"] = run.Config.Model,
-                ["hash"] = run.ModelInput.Fingerprint,
+                ["id"] = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(Run.Config.Model))),
+                ["path"] = Run.Config.Model,
+                ["hash"] = Run.ModelInput.Fingerprint,
             },
-            ["text"] = run.Config.Text,
-            ["text_hash"] = run.TextInput.Fingerprint,
-            ["hooks"] = new JsonArray([.. run.Hooks.Select(hook => (JsonNode)hook.ToString())]),
+            ["text"] = Run.Config.Text,
+            ["text_hash"] = Run.TextInput.Fingerprint,
+            ["hooks"] = new JsonArray([.. Run.Hooks.Select(hook => (JsonNode)hook.ToString())]),
             ["device"] = provenance["device"]!.DeepClone(),
             ["threads"] = provenance["threads"]!.DeepClone(),
             ["versions"] = provenance["versions"]!.DeepClone(),
@@ -159,10 +165,10 @@ internal sealed class StageGraph
             ["started"] = started.ToString("u", CultureInfo.InvariantCulture),
             ["finished"] = provenance["finished"]!.DeepClone(),
             ["stages"] = stages,
-            ["pipeline"] = ConfigurationJson.ToJson(run.Config),
+            ["pipeline"] = ConfigurationJson.ToJson(Run.Config),
         };
         AtomicFile.WriteText(
-            Path.Combine(run.Folder, "run.json"),
+            Path.Combine(Run.Folder, "run.json"),
             json.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n"
         );
     }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using Pipeline.Shared;
 using Pipeline.Shared.Configuration;
 
@@ -40,5 +41,22 @@ internal sealed class PipelineOptions
         CommandRunner.UseThreads(parsed.GetValue(threads) ?? config.Threads);
         string folder = parsed.GetValue(outFolder) ?? Path.Combine("runs", config.Name);
         return RunInputs.Open(config, path, folder, CommandRunner.OpenDevice(parsed.GetValue(device)!));
+    }
+
+    /// <summary>The same options for a worker: resolved folder and threads, so that all workers agree.</summary>
+    public IEnumerable<string> Repeat(ParseResult parsed, RunInputs run)
+    {
+        int count = parsed.GetValue(threads) ?? run.Config.Threads ?? run.Config.Slurm.Cpus;
+        return
+        [
+            Path.GetFullPath(parsed.GetValue(file)!),
+            .. (parsed.GetValue(settings) ?? []).SelectMany(setting => new[] { "--set", setting }),
+            "--out",
+            Path.GetFullPath(run.Folder),
+            "--device",
+            parsed.GetValue(device)!,
+            "--threads",
+            count.ToString(CultureInfo.InvariantCulture),
+        ];
     }
 }

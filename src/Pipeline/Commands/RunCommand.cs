@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using Pipeline.Executors;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 using Spectre.Console;
@@ -19,8 +20,21 @@ internal static class RunCommand
             AllowMultipleArgumentsPerToken = true,
         };
         var command = new Command("run", "Runs what is stale, skips what is up to date, resumes what was interrupted.");
+        var executor = new Option<string>("--executor")
+        {
+            Description = "local: in this process. slurm: as array jobs, as the pipeline's slurm section says.",
+            DefaultValueFactory = _ => "local",
+        };
+        var shardIndex = new Option<int?>("--shard-index")
+        {
+            Description = "With --shard-count: do one worker's share of the stage --only names, counted from 0.",
+        };
+        var shardCount = new Option<int?>("--shard-count") { Description = "Workers that share the stage." };
         options.AddTo(command);
         command.Options.Add(only);
+        command.Options.Add(executor);
+        command.Options.Add(shardIndex);
+        command.Options.Add(shardCount);
         command.Options.Add(CommandRunner.Verbose);
         command.SetAction(parsed =>
             CommandRunner.Run(
@@ -28,7 +42,14 @@ internal static class RunCommand
                 cancel =>
                 {
                     var wanted = Wanted(parsed.GetValue(only) ?? []);
-                    Execute(options.Open(parsed), wanted, cancel);
+                    var share = Worker.Share(parsed.GetValue(shardIndex), parsed.GetValue(shardCount));
+                    var run = options.Open(parsed);
+                    if (share is not null)
+                    {
+                        Share(run, wanted, share, cancel);
+                        return 0;
+                    }
+                    Execute(run, wanted, Executor(parsed, parsed.GetValue(executor)!, options, run), cancel);
                     return 0;
                 }
             )
@@ -36,13 +57,53 @@ internal static class RunCommand
         return command;
     }
 
-    private static void Execute(RunInputs run, IReadOnlySet<string> wanted, CancellationToken cancel)
+    private static IExecutor Executor(ParseResult parsed, string name, PipelineOptions options, RunInputs run) =>
+        name switch
+        {
+            "local" => new LocalExecutor(),
+            "slurm" => new SlurmExecutor(run.Config.Slurm, [.. ThisProgram(), "run", .. options.Repeat(parsed, run)]),
+            _ => throw new ConfigurationException(
+                new Fault("--executor", $"'{name}'", "local or slurm", "Choose one of these").ToString()
+            ),
+        };
+
+    /// <summary>What starts this very program again: the executable, or dotnet and the assembly.</summary>
+    private static IEnumerable<string> ThisProgram()
+    {
+        string executable = Environment.ProcessPath!;
+        return Path.GetFileNameWithoutExtension(executable) == "dotnet"
+            ? [executable, typeof(RunCommand).Assembly.Location]
+            : [executable];
+    }
+
+    private static void Share(RunInputs run, HashSet<string> wanted, WorkShare share, CancellationToken cancel)
+    {
+        if (wanted.Count != 1)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    "--shard-index",
+                    $"{wanted.Count} stages",
+                    "one stage a worker shares in",
+                    "Name it with --only"
+                ).ToString()
+            );
+        }
+        ConsoleProgress.Run(progress => Worker.Run(new StageGraph(run), wanted.Single(), share, progress, cancel));
+    }
+
+    private static void Execute(
+        RunInputs run,
+        IReadOnlySet<string> wanted,
+        IExecutor executor,
+        CancellationToken cancel
+    )
     {
         var clock = Stopwatch.StartNew();
         using var held = RunLock.Acquire(run.Folder);
         var graph = new StageGraph(run);
         int made = 0;
-        ConsoleProgress.Run(progress => made = graph.Run(wanted, progress, cancel));
+        ConsoleProgress.Run(progress => made = graph.Make(wanted, executor, progress, cancel));
         if (made == 0)
         {
             Console.WriteLine($"{run.Folder}: everything is up to date, nothing to do.");

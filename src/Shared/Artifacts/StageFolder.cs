@@ -32,6 +32,7 @@ public sealed class StageFolder
     private readonly string stage;
     private readonly JsonObject config;
     private readonly IReadOnlyList<ManifestInput> inputs;
+    private readonly PartJournal journal;
 
     /// <param name="path">The folder.</param>
     /// <param name="stage">The stage's name.</param>
@@ -40,6 +41,7 @@ public sealed class StageFolder
     public StageFolder(string path, string stage, JsonObject config, IReadOnlyList<ManifestInput> inputs)
     {
         (Path, this.stage, this.config, this.inputs) = (path, stage, config, inputs);
+        journal = new PartJournal(path);
         Fingerprint = Artifacts.Fingerprint.Of(
             Manifest.CurrentSchema,
             stage,
@@ -83,11 +85,33 @@ public sealed class StageFolder
         State = StageState.Partial;
     }
 
+    /// <summary>Looks at the folder again: another process may have worked in it.</summary>
+    public void Refresh() => (State, Reason) = Inspect();
+
+    /// <summary>Notes that a file of the unfinished stage is whole.</summary>
+    /// <param name="name">Its path in the folder, with <c>/</c>.</param>
+    /// <param name="digest">As it was published.</param>
+    /// <exception cref="StageFailedException">Another process published the same part with other bytes.</exception>
+    public void RecordPart(string name, FileDigest digest) => journal.Record(name, digest);
+
+    /// <summary>Parts noted as whole so far.</summary>
+    public int RecordedParts => journal.Count;
+
+    /// <summary>The digest of a part that was noted as whole and still is (its bytes are read); null otherwise.</summary>
+    public FileDigest? VerifiedPart(string name) => journal.Verified(name);
+
+    /// <summary>Removes what a process killed between the manifest and its return left.</summary>
+    public void RemoveLeftovers()
+    {
+        File.Delete(System.IO.Path.Combine(Path, WorkName));
+        journal.Delete();
+    }
+
     /// <summary>Seals the folder: the manifest is written last.</summary>
     public void Complete(IReadOnlyList<ManifestOutput> outputs, JsonObject results, JsonObject provenance)
     {
         Manifest.Write(Path, Manifest.Create(stage, config, inputs, outputs, results, provenance));
-        File.Delete(System.IO.Path.Combine(Path, WorkName));
+        RemoveLeftovers();
         (State, Reason) = (StageState.UpToDate, "complete");
     }
 
@@ -100,6 +124,10 @@ public sealed class StageFolder
             if ((manifest with { Outputs = [output] }).Verify(Path, rehash: true).Count > 0)
             {
                 File.Delete(System.IO.Path.Combine(Path, output.Name));
+            }
+            else
+            {
+                journal.Record(output.Name, new FileDigest(output.Bytes, output.Sha256));
             }
         }
     }

@@ -31,6 +31,9 @@ public sealed record PipelineConfig
     /// <summary>What the report shows. Default: <see cref="ReportConfig"/>'s defaults.</summary>
     public ReportConfig Report { get; init; } = new();
 
+    /// <summary>What <c>--executor slurm</c> asks the cluster for. Default: <see cref="SlurmConfig"/>'s defaults.</summary>
+    public SlurmConfig Slurm { get; init; } = new();
+
     /// <summary>CPU threads. Default: null, as many as the machine has cores.</summary>
     [AtLeast(1)]
     public int? Threads { get; init; }

@@ -178,7 +178,7 @@ public sealed class YamlConfigurationTests
     [InlineData("harvest.hooks=[]")]
     [InlineData("harvest.hooks=[a, b, a]")]
     [InlineData("harvest.hooks={a: b}")]
-    [InlineData("harvest.dtype=int8")]
+    [InlineData("harvest.dtype=int4")]
     [InlineData("harvest.dtype=0")]
     [InlineData("harvest=3")]
     [InlineData("name=..")]
@@ -209,8 +209,8 @@ public sealed class YamlConfigurationTests
         Yaml.RefusalWith(setting).Should().Contain($"--set {setting}").And.NotContain("faults");
 
     [Fact]
-    public void Int8_is_refused_with_what_there_is() =>
-        Yaml.RefusalWith("harvest.dtype=int8").Should().Contain("expected one of float32, float16.");
+    public void A_stored_type_that_does_not_exist_is_refused_with_those_that_do() =>
+        Yaml.RefusalWith("harvest.dtype=int4").Should().Contain("expected one of float32, float16, bfloat16, int8.");
 
     [Theory]
     [InlineData("[1, 2]", "keys and values")]

@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
+using Pipeline.Executors;
 using Pipeline.Shared;
-using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Configuration;
 using TorchSharp;
 
@@ -45,7 +45,7 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         using var folder = new TempFolder();
         Run(folder.Path);
         string shard = Path.Combine(folder.Path, "harvest", "blocks.0.hook_resid_post", "shard-00002.arrow");
-        var before = Hashes(folder.Path);
+        var before = ArtifactHashes.Of(folder.Path);
         File.Delete(shard);
 
         var verified = SaeProcess.Run("verify", folder.Path);
@@ -53,7 +53,7 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
 
         verified.ExitCode.Should().Be(3);
         verified.Error.Should().Contain(shard);
-        Hashes(folder.Path).Should().Equal(before);
+        ArtifactHashes.Of(folder.Path).Should().Equal(before);
     }
 
     [Fact]
@@ -92,7 +92,7 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         }
 
         interruptions.Should().BeGreaterThan(5);
-        Hashes(broken.Path).Should().Equal(Hashes(whole.Path));
+        ArtifactHashes.Of(broken.Path).Should().Equal(ArtifactHashes.Of(whole.Path));
     }
 
     [Fact]
@@ -100,7 +100,7 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
     {
         using var folder = new TempFolder();
         Run(folder.Path);
-        var before = Hashes(folder.Path);
+        var before = ArtifactHashes.Of(folder.Path);
 
         var explained = SaeProcess.Run(
             "explain",
@@ -117,7 +117,7 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         explained.Output.Should().Contain("skip  harvest: up to date");
         explained.Output.Should().Contain("config.tokens was 6400, now 5120");
         made.Should().Be(5); // two SAEs, two evaluations, the report
-        var after = Hashes(folder.Path);
+        var after = ArtifactHashes.Of(folder.Path);
         after.Where(p => p.Key.StartsWith("harvest/", StringComparison.Ordinal)).Should().BeSubsetOf(before);
     }
 
@@ -138,24 +138,6 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         torch.set_num_threads(1);
         var config = YamlConfiguration.Load<PipelineConfig>(tiny.Pipeline, settings);
         var run = RunInputs.Open(config, tiny.Pipeline, folder, torch.CPU);
-        return new StageGraph(run).Run(AllStages, progress, cancel);
-    }
-
-    /// <summary>Every artifact that is not about time: manifests and run.json hold wall times, and the report shows them.</summary>
-    private static SortedDictionary<string, string> Hashes(string folder)
-    {
-        var hashes = new SortedDictionary<string, string>(StringComparer.Ordinal);
-        foreach (string file in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories))
-        {
-            string name = Path.GetRelativePath(folder, file).Replace('\\', '/');
-            if (
-                Path.GetFileName(name)
-                is not ("manifest.json" or "run.json" or "index.html" or ".lock" or ".lock.holder")
-            )
-            {
-                hashes[name] = AtomicFile.Digest(file).Sha256;
-            }
-        }
-        return hashes;
+        return new StageGraph(run).Make(AllStages, new LocalExecutor(), progress, cancel);
     }
 }

@@ -7,16 +7,21 @@ internal static class SaeProcess
 {
     public sealed record Result(int ExitCode, string Output, string Error);
 
-    public static Result Run(params string[] arguments)
+    public static Result Run(params string[] arguments) => Finish(Start(arguments));
+
+    /// <summary>Waits for a started process and gives what it said; disposes it.</summary>
+    public static Result Finish(Process started)
     {
-        using var process = Start(arguments);
+        using var process = started;
         var output = process.StandardOutput.ReadToEndAsync();
         var error = process.StandardError.ReadToEndAsync();
         process.WaitForExit();
         return new Result(process.ExitCode, output.GetAwaiter().GetResult(), error.GetAwaiter().GetResult());
     }
 
-    public static Process Start(params string[] arguments)
+    public static Process Start(params string[] arguments) => Start(arguments, []);
+
+    public static Process Start(string[] arguments, Dictionary<string, string> environment)
     {
         var start = new ProcessStartInfo("dotnet")
         {
@@ -28,6 +33,10 @@ internal static class SaeProcess
         foreach (string argument in arguments)
         {
             start.ArgumentList.Add(argument);
+        }
+        foreach (var (name, value) in environment)
+        {
+            start.Environment[name] = value;
         }
         return Process.Start(start)!;
     }

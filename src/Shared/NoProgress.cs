@@ -1,4 +1,4 @@
-namespace Pipeline.Shared.Benchmarks;
+namespace Pipeline.Shared;
 
 /// <summary>Nobody watches.</summary>
 public sealed class NoProgress : IProgressSink

@@ -1,0 +1,28 @@
+using Pipeline.Evaluate;
+using Pipeline.Harvest;
+using Pipeline.Shared;
+using Pipeline.Train;
+
+namespace Pipeline.Executors;
+
+/// <summary>Everything in this process, one after the other.</summary>
+internal sealed class LocalExecutor : IExecutor
+{
+    public void Harvest(StageGraph graph, IProgressSink progress, CancellationToken cancel) =>
+        HarvestStage.Run(graph.Run, graph.Harvest, progress, cancel);
+
+    public void Train(StageGraph graph, IReadOnlyList<SaeNode> stale, IProgressSink progress, CancellationToken cancel)
+    {
+        foreach (var sae in stale)
+        {
+            TrainStage.Run(graph.Run, sae.Hook, sae.Config, sae.Train, progress, cancel);
+        }
+    }
+
+    public void Evaluate(
+        StageGraph graph,
+        IReadOnlyList<SaeNode> stale,
+        IProgressSink progress,
+        CancellationToken cancel
+    ) => EvaluateStage.Run(graph.Run, [.. stale.Select(sae => (sae.Hook, sae.Config, sae.Evaluate))], progress, cancel);
+}
