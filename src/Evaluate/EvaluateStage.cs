@@ -8,6 +8,7 @@ using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Autoencoders.Formats;
 using Pipeline.Shared.Configuration;
 using Pipeline.Shared.Models;
+using Pipeline.Shared.Tensors;
 using Pipeline.Shared.Tokens;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -41,6 +42,10 @@ public sealed class EvaluateStage
     private double cleanLoss;
     private long scored;
 
+    /// <summary>Tokens whose mean is taken, and of those evaluated, so far.</summary>
+    private long meanTokens;
+    private long tokens;
+
     private EvaluateStage(
         RunInputs run,
         IReadOnlyList<(HookPoint Hook, SaeConfig Sae, StageFolder Folder)> pending,
@@ -59,6 +64,7 @@ public sealed class EvaluateStage
     {
         var config = ConfigurationJson.ToJson(run.Config.Evaluate);
         config["features"] = run.Config.Report.Features;
+        config.Remove("checkpointEvery");
         return new StageFolder(
             run.EvaluationFolder(hook, sae),
             "evaluate",
@@ -67,7 +73,7 @@ public sealed class EvaluateStage
         );
     }
 
-    /// <exception cref="RunInterruptedException">Cancelled; evaluation then starts again, SAEs done before stay done.</exception>
+    /// <exception cref="RunInterruptedException">Cancelled; a checkpoint was written first.</exception>
     public static void Run(
         RunInputs run,
         IReadOnlyList<(HookPoint Hook, SaeConfig Sae, StageFolder Folder)> pending,
@@ -75,15 +81,33 @@ public sealed class EvaluateStage
         CancellationToken cancel
     ) => new EvaluateStage(run, pending, progress, cancel).Run();
 
+    /// <summary>In the folder that is sealed last: while any SAE is unfinished, it is there.</summary>
+    private CheckpointFolder Checkpoints => subjects[^1].Folder.Checkpoints;
+
     private void Run()
     {
         var clock = Stopwatch.StartNew();
-        subjects.ForEach(subject => subject.Folder.Begin());
+        subjects.ForEach(subject => subject.Folder.Begin(run.Environment, run.AllowDrift));
         using var none = no_grad();
+        RestoreCheckpoint();
         using var model = run.Model.Load(run.Device);
-        MeasureMeans(model);
+        ForEachBatch(
+            "evaluate (means)",
+            meanTokens,
+            batch =>
+            {
+                var hooks = new ForwardHooks();
+                foreach (var (hook, baseline) in baselines)
+                {
+                    hooks.Read(hook, baseline.AddToMean);
+                }
+                model.RunHooks(ContextTensor.Of(batch, run.Device), hooks);
+                meanTokens += Tokens(batch);
+            }
+        );
         ForEachBatch(
             "evaluate",
+            tokens,
             batch =>
             {
                 var clean = CleanBatch.Run(model, ContextTensor.Of(batch, run.Device), [.. baselines.Keys]);
@@ -94,6 +118,7 @@ public sealed class EvaluateStage
                     baseline.Add(model, clean, hook);
                 }
                 subjects.ForEach(subject => subject.Add(model, clean, batch));
+                tokens += Tokens(batch);
             }
         );
         // One pass served them all: each bears its share of the time.
@@ -102,38 +127,36 @@ public sealed class EvaluateStage
         subjects.ForEach(subject => subject.Dispose());
     }
 
-    /// <summary>The mean activation of each hook over the very tokens that are scored, for mean ablation.</summary>
-    private void MeasureMeans(Transformer model) =>
-        ForEachBatch(
-            "evaluate (means)",
-            batch =>
-            {
-                var hooks = new ForwardHooks();
-                foreach (var (hook, baseline) in baselines)
-                {
-                    hooks.Read(hook, baseline.AddToMean);
-                }
-                model.RunHooks(ContextTensor.Of(batch, run.Device), hooks);
-            }
-        );
+    private static long Tokens(PackedContext[] batch) => batch.Sum(context => (long)context.Tokens.Length);
 
-    private void ForEachBatch(string task, Action<PackedContext[]> action)
+    /// <summary>Calls for each batch of held-out text after the first <paramref name="done"/> tokens; checkpoints between.</summary>
+    private void ForEachBatch(string task, long done, Action<PackedContext[]> action)
     {
-        long tokens = 0;
+        long seen = 0;
+        long sinceCheckpoint = 0;
         foreach (var batch in run.Batches(heldOut: true, config.Tokens.Value, config.Batch))
         {
+            seen += Tokens(batch);
+            if (seen <= done)
+            {
+                continue;
+            }
             if (cancel.IsCancellationRequested)
             {
-                throw new RunInterruptedException(
-                    "evaluate: interrupted. Run the command again to evaluate what is left."
-                );
+                SaveCheckpoint();
+                throw new RunInterruptedException($"{task}: interrupted. Run the command again to go on from there.");
+            }
+            if (sinceCheckpoint >= config.CheckpointEvery.Value)
+            {
+                SaveCheckpoint();
+                sinceCheckpoint = 0;
             }
             using var scope = NewDisposeScope();
             action(batch);
-            tokens += batch.Sum(context => (long)context.Tokens.Length);
-            progress.Update(task, tokens, Math.Max(tokens, config.Tokens.Value), "tokens");
+            sinceCheckpoint += Tokens(batch);
+            progress.Update(task, seen, Math.Max(seen, config.Tokens.Value), "tokens");
         }
-        if (tokens == 0)
+        if (seen == 0)
         {
             throw new ConfigurationException(
                 new Fault(
@@ -144,7 +167,51 @@ public sealed class EvaluateStage
                 ).ToString()
             );
         }
-        progress.Update(task, tokens, tokens, "tokens");
+        progress.Update(task, seen, seen, "tokens");
+    }
+
+    private void SaveCheckpoint()
+    {
+        using var scope = NewDisposeScope();
+        var state = new List<(string, Tensor)> { ("totals", tensor(new[] { cleanLoss, scored, meanTokens, tokens })) };
+        foreach (var (hook, baseline) in baselines)
+        {
+            state.Add(($"{hook}/baseline", tensor(baseline.State)));
+        }
+        foreach (var subject in subjects)
+        {
+            state.AddRange(subject.State().Select(part => ($"{subject.Folder.Fingerprint}/{part.Name}", part.Value)));
+        }
+        Checkpoints.Save(meanTokens + tokens, stream => SafetensorsWriter.Write(stream, state), []);
+    }
+
+    /// <summary>Takes up a checkpoint that knows all of these SAEs; of those it knows some may be finished by now.</summary>
+    private void RestoreCheckpoint()
+    {
+        if (Checkpoints.Open() is not { } checkpoint)
+        {
+            return;
+        }
+        using var scope = NewDisposeScope();
+        using var file = SafetensorsFile.Open(checkpoint.Path);
+        bool knowsAll =
+            subjects.All(subject => file.Shapes.ContainsKey($"{subject.Folder.Fingerprint}/all"))
+            && baselines.Keys.All(hook => file.Shapes.ContainsKey($"{hook}/baseline"));
+        if (!knowsAll)
+        {
+            return;
+        }
+        double[] Numbers(string name) => file.Load(name).data<double>().ToArray();
+        double[] totals = Numbers("totals");
+        (cleanLoss, scored, meanTokens, tokens) = (totals[0], (long)totals[1], (long)totals[2], (long)totals[3]);
+        foreach (var (hook, baseline) in baselines)
+        {
+            baseline.State = Numbers($"{hook}/baseline");
+        }
+        foreach (var subject in subjects)
+        {
+            subject.Restore(name => file.Load($"{subject.Folder.Fingerprint}/{name}"));
+        }
     }
 
     private void Seal(Subject subject, TimeSpan wall)
@@ -188,6 +255,19 @@ public sealed class EvaluateStage
         public SpliceScore Zero { get; } = new(measuresDivergence: false);
 
         public SpliceScore Mean { get; } = new(measuresDivergence: false);
+
+        /// <summary>Everything summed so far.</summary>
+        public double[] State
+        {
+            get => [tokens, .. Zero.State, .. Mean.State, .. sumD];
+            set
+            {
+                tokens = (long)value[0];
+                Zero.State = value[1..4];
+                Mean.State = value[4..7];
+                value.AsSpan(7).CopyTo(sumD);
+            }
+        }
 
         public void AddToMean(Tensor xBTD)
         {
@@ -247,6 +327,23 @@ public sealed class EvaluateStage
                 latents.ValuesBK.cpu().data<float>().ToArray()
             );
             Spliced.Add(model, clean, hook, reconstructionRD.view(xBTD.shape));
+        }
+
+        /// <summary>Everything summed and kept so far, by name.</summary>
+        public IEnumerable<(string Name, Tensor Value)> State() =>
+            [
+                ("all", tensor(All.State)),
+                ("without_bos", tensor(WithoutBos.State)),
+                ("spliced", tensor(Spliced.State)),
+                .. Examples.State().Select(part => ($"examples/{part.Name}", part.Value)),
+            ];
+
+        public void Restore(Func<string, Tensor> load)
+        {
+            All.State = load("all").data<double>().ToArray();
+            WithoutBos.State = load("without_bos").data<double>().ToArray();
+            Spliced.State = load("spliced").data<double>().ToArray();
+            Examples.Restore(name => load($"examples/{name}"));
         }
 
         public void Dispose() => Sae.Dispose();

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Pipeline.Shared.Tokens;
+using static TorchSharp.torch;
 
 namespace Pipeline.Evaluate;
 
@@ -12,9 +13,18 @@ internal sealed class FeatureExamples(int features, ITokenizer tokenizer)
     private const int ExamplesPerFeature = 5;
     private const int Before = 12;
     private const int After = 6;
+    private const int Window = Before + 1 + After;
 
     private readonly long[] fired = new long[features];
-    private readonly PriorityQueue<Example, float>?[] best = new PriorityQueue<Example, float>?[features];
+
+    /// <summary>
+    /// By activation, and of equal ones the earlier token's: which examples are kept depends on the text alone, not on the
+    /// order they came in.
+    /// </summary>
+    private readonly PriorityQueue<Example, (float Value, long Earliness)>?[] best = new PriorityQueue<
+        Example,
+        (float Value, long Earliness)
+    >?[features];
     private long tokens;
 
     /// <summary>Latents that fired on no token.</summary>
@@ -69,6 +79,57 @@ internal sealed class FeatureExamples(int features, ITokenizer tokenizer)
         return new JsonObject { ["features"] = new JsonArray([.. chosen.Select(f => (JsonNode)Describe(f))]) };
     }
 
+    /// <summary>Everything kept so far, by name. E examples, W tokens the widest window.</summary>
+    public IReadOnlyList<(string Name, Tensor Value)> State()
+    {
+        var all = Enumerable
+            .Range(0, features)
+            .Where(f => best[f] is not null)
+            .SelectMany(f => best[f]!.UnorderedItems.Select(item => (f, item.Element, item.Priority)))
+            .ToList();
+        int[] Windows(Func<Example, int[]> of) =>
+            [.. all.SelectMany(e => of(e.Element).Concat(Enumerable.Repeat(0, Window - of(e.Element).Length)))];
+        return
+        [
+            ("tokens", tensor(tokens)),
+            ("fired", tensor(fired)),
+            ("latent", tensor(all.Select(e => (long)e.f).ToArray())),
+            ("value", tensor(all.Select(e => e.Priority.Value).ToArray())),
+            ("earliness", tensor(all.Select(e => e.Priority.Earliness).ToArray())),
+            ("peak", tensor(all.Select(e => (long)e.Element.Peak).ToArray())),
+            ("length", tensor(all.Select(e => (long)e.Element.Tokens.Length).ToArray())),
+            ("window_tokens", tensor(Windows(e => e.Tokens))),
+            (
+                "window_activations",
+                tensor(Windows(e => Array.ConvertAll(e.Activations, BitConverter.SingleToInt32Bits)))
+            ),
+        ];
+    }
+
+    public void Restore(Func<string, Tensor> load)
+    {
+        using var scope = NewDisposeScope();
+        tokens = load("tokens").item<long>();
+        load("fired").data<long>().CopyTo(fired);
+        long[] latents = load("latent").data<long>().ToArray();
+        float[] values = load("value").data<float>().ToArray();
+        long[] earliness = load("earliness").data<long>().ToArray();
+        long[] peaks = load("peak").data<long>().ToArray();
+        long[] lengths = load("length").data<long>().ToArray();
+        int[] windows = load("window_tokens").data<int>().ToArray();
+        int[] activations = load("window_activations").data<int>().ToArray();
+        for (int i = 0; i < latents.Length; i++)
+        {
+            var window = new Range(i * Window, (i * Window) + (int)lengths[i]);
+            var example = new Example(
+                windows[window],
+                Array.ConvertAll(activations[window], BitConverter.Int32BitsToSingle),
+                (int)peaks[i]
+            );
+            (best[latents[i]] ??= new()).Enqueue(example, (values[i], earliness[i]));
+        }
+    }
+
     private void Consider(
         PackedContext context,
         int row,
@@ -80,8 +141,9 @@ internal sealed class FeatureExamples(int features, ITokenizer tokenizer)
     )
     {
         long feature = indices[entry];
-        var queue = best[feature] ??= new PriorityQueue<Example, float>();
-        if (queue.Count == ExamplesPerFeature && queue.TryPeek(out _, out float least) && values[entry] <= least)
+        var queue = best[feature] ??= new();
+        var priority = (values[entry], -tokens);
+        if (queue.Count == ExamplesPerFeature && queue.TryPeek(out _, out var least) && priority.CompareTo(least) < 0)
         {
             return;
         }
@@ -94,7 +156,7 @@ internal sealed class FeatureExamples(int features, ITokenizer tokenizer)
             int found = Array.IndexOf(indices, feature, at, kept);
             activations[p - first] = found < 0 ? 0 : values[found];
         }
-        queue.Enqueue(new Example(context.Tokens[first..(last + 1)], activations, position - first), values[entry]);
+        queue.Enqueue(new Example(context.Tokens[first..(last + 1)], activations, position - first), priority);
         if (queue.Count > ExamplesPerFeature)
         {
             queue.Dequeue();
@@ -108,7 +170,7 @@ internal sealed class FeatureExamples(int features, ITokenizer tokenizer)
         {
             ["index"] = feature,
             ["density"] = fired[feature] / (double)tokens,
-            ["max_activation"] = examples[0].Priority,
+            ["max_activation"] = examples[0].Priority.Value,
             ["examples"] = new JsonArray([.. examples.Select(item => (JsonNode)Describe(item.Element))]),
         };
     }

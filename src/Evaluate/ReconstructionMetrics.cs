@@ -20,6 +20,31 @@ internal sealed class ReconstructionMetrics
 
     public ReconstructionMetrics(int width) => sumD = new double[width];
 
+    /// <summary>Everything summed so far; float64 holds token counts up to 2^53 exactly.</summary>
+    public double[] State
+    {
+        get =>
+            [
+                tokens,
+                activeLatents,
+                latentSum,
+                squaredError,
+                squaredInput,
+                squaredReconstruction,
+                dot,
+                cosine,
+                normRatio,
+                .. sumD,
+            ];
+        set
+        {
+            tokens = (long)value[0];
+            (activeLatents, latentSum, squaredError, squaredInput) = (value[1], value[2], value[3], value[4]);
+            (squaredReconstruction, dot, cosine, normRatio) = (value[5], value[6], value[7], value[8]);
+            value.AsSpan(9).CopyTo(sumD);
+        }
+    }
+
     /// <param name="xRD">Activations.</param>
     /// <param name="reconstructionRD">x̂.</param>
     /// <param name="valuesRK">The latents' activations.</param>

@@ -46,6 +46,13 @@ internal sealed class SpliceScore(bool measuresDivergence)
     /// <summary>Mean KL(clean ‖ spliced), nats a token; NaN where it was not asked for.</summary>
     public double Divergence => measuresDivergence ? divergence / scored : double.NaN;
 
+    /// <summary>Everything summed so far.</summary>
+    public double[] State
+    {
+        get => [loss, divergence, scored];
+        set => (loss, divergence, scored) = (value[0], value[1], (long)value[2]);
+    }
+
     /// <param name="model">The model.</param>
     /// <param name="clean">The batch without a splice.</param>
     /// <param name="hook">Where.</param>

@@ -56,7 +56,7 @@ public sealed class HarvestStage
     public static void Run(RunInputs run, StageFolder folder, IProgressSink progress, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(folder);
-        folder.Begin();
+        folder.Begin(run.Environment, run.AllowDrift);
         new HarvestStage(run, folder, progress, cancel).RunAndSeal();
     }
 

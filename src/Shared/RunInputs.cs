@@ -13,9 +13,10 @@ namespace Pipeline.Shared;
 /// <summary>A pipeline's model, tokenizer, text and hooks, opened and checked against each other before any stage runs.</summary>
 public sealed class RunInputs
 {
-    private RunInputs(PipelineConfig config, string where, string folder, Device device)
+    private RunInputs(PipelineConfig config, string where, string folder, Device device, bool allowDrift)
     {
-        (Config, Folder, Device) = (config, folder, device);
+        (Config, Folder, Device, AllowDrift) = (config, folder, device, allowDrift);
+        Environment = ComputeEnvironment.Of(device);
         Model = ModelFolder.Open(config.Model);
         Tokenizer = Tokenizers.Load(config.Model);
         Text = TextSources.Open(config.Text, $"{where}: text");
@@ -40,6 +41,12 @@ public sealed class RunInputs
     /// <summary>The run's folder.</summary>
     public string Folder { get; }
     public Device Device { get; }
+
+    /// <summary>Where this process computes.</summary>
+    public ComputeEnvironment Environment { get; }
+
+    /// <summary>Whether unfinished work of another environment may be continued.</summary>
+    public bool AllowDrift { get; }
     public ModelFolder Model { get; }
     public ITokenizer Tokenizer { get; }
     public ITextSource Text { get; }
@@ -58,9 +65,15 @@ public sealed class RunInputs
     /// <param name="where">Its file, for messages.</param>
     /// <param name="folder">The run's folder.</param>
     /// <param name="device">Where tensors live.</param>
+    /// <param name="allowDrift">Whether unfinished work of another environment may be continued.</param>
     /// <exception cref="ConfigurationException">Settings that do not fit the model, the tokenizer or the text.</exception>
-    public static RunInputs Open(PipelineConfig config, string where, string folder, Device device) =>
-        new(config, where, folder, device);
+    public static RunInputs Open(
+        PipelineConfig config,
+        string where,
+        string folder,
+        Device device,
+        bool allowDrift = false
+    ) => new(config, where, folder, device, allowDrift);
 
     public string HarvestFolder => Path.Combine(Folder, "harvest");
 
@@ -103,13 +116,13 @@ public sealed class RunInputs
             {
                 ["pipeline"] = typeof(RunInputs).Assembly.GetName().Version?.ToString(3),
                 ["torchsharp"] = typeof(TorchSharp.torch).Assembly.GetName().Version?.ToString(3),
-                ["dotnet"] = Environment.Version.ToString(),
+                ["dotnet"] = System.Environment.Version.ToString(),
             },
             ["machine"] = new JsonObject
             {
                 ["os"] = RuntimeInformation.OSDescription,
                 ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString(),
-                ["processors"] = Environment.ProcessorCount,
+                ["processors"] = System.Environment.ProcessorCount,
             },
             ["wall_seconds"] = Math.Round(wall.TotalSeconds, 3),
             ["finished"] = TimeProvider.System.GetUtcNow().ToString("u", CultureInfo.InvariantCulture),

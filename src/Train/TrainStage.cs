@@ -18,7 +18,7 @@ namespace Pipeline.Train;
 /// <summary>
 /// <code>
 /// shards of one hook ──seeded order──> batches ──> TopK step ──> SAE (SAELens folder)
-///                                                      └── metrics.jsonl, checkpoints/checkpoint.safetensors
+///                                                      └── metrics.jsonl, checkpoints/
 /// </code>
 /// One SAE at one hook. A checkpoint holds weights, moments, counters and the step; the step gives the data cursor and the
 /// learning rate. Killed at any moment, the stage goes on from its last checkpoint to the same bytes.
@@ -31,21 +31,26 @@ public sealed class TrainStage
     /// <summary>Tokens, at the end of training, over which firing frequencies are taken.</summary>
     private const long FrequencyTokens = 500_000;
     private const int MetricsEvery = 10;
+    private const string MetricsName = "metrics.jsonl";
 
     private readonly RunInputs run;
     private readonly HookPoint hook;
     private readonly SaeConfig sae;
+    private readonly StageFolder stage;
     private readonly IProgressSink progress;
     private readonly string folder;
     private readonly TopKRecipe recipe;
     private readonly long steps;
     private readonly ulong seed;
-    private readonly List<string> metrics = [];
+    private readonly MetricsLog metrics;
+    private readonly CheckpointFolder checkpoints;
 
-    private TrainStage(RunInputs run, HookPoint hook, SaeConfig sae, IProgressSink progress)
+    private TrainStage(RunInputs run, HookPoint hook, SaeConfig sae, StageFolder stage, IProgressSink progress)
     {
-        (this.run, this.hook, this.sae, this.progress) = (run, hook, sae, progress);
-        folder = run.SaeFolder(hook, sae);
+        (this.run, this.hook, this.sae, this.stage, this.progress) = (run, hook, sae, stage, progress);
+        folder = stage.Path;
+        metrics = new MetricsLog(Path.Combine(folder, MetricsName));
+        checkpoints = stage.Checkpoints;
         int width = run.Model.Config.Width;
         seed = sae.Seed ?? run.Config.Seed;
         steps = Math.Max(1, run.Config.Train.Tokens.Value / run.Config.Train.Batch);
@@ -60,10 +65,6 @@ public sealed class TrainStage
             Seed = RandomStreams.Derive(seed, "train", $"decoder {hook}"),
         };
     }
-
-    private string CheckpointPath => Path.Combine(folder, "checkpoints", "checkpoint.safetensors");
-
-    private string MetricsPath => Path.Combine(folder, "metrics.jsonl");
 
     private string Task => $"train {hook} {Path.GetFileName(folder)}";
 
@@ -94,12 +95,12 @@ public sealed class TrainStage
         StageFolder folder,
         IProgressSink progress,
         CancellationToken cancel
-    ) => new TrainStage(run, hook, sae, progress).Run(folder, cancel);
+    ) => new TrainStage(run, hook, sae, folder, progress).Run(cancel);
 
-    private void Run(StageFolder stage, CancellationToken cancel)
+    private void Run(CancellationToken cancel)
     {
         var clock = Stopwatch.StartNew();
-        stage.Begin();
+        stage.Begin(run.Environment, run.AllowDrift);
         // Every shard's hash is compared before a byte of it is used.
         using var data = ActivationDataset.OpenHarvest(run.HarvestFolder, hook.ToString());
         using var trainer = NewTrainer(data);
@@ -110,7 +111,7 @@ public sealed class TrainStage
         {
             TrainSteps(trainer, batches, cancel);
         }
-        Seal(stage, trainer, clock.Elapsed);
+        Seal(trainer, clock.Elapsed);
     }
 
     private ActivationCursor OpenCursor(ActivationDataset data) =>
@@ -195,7 +196,7 @@ public sealed class TrainStage
                 ["dead_fraction"] = step.Dead / (double)recipe.Features,
                 ["gradient_norm"] = step.GradientNorm,
                 ["learning_rate"] = rate,
-            }.ToJsonString()
+            }
         );
         progress.Update(
             Task,
@@ -206,35 +207,24 @@ public sealed class TrainStage
         );
     }
 
-    /// <summary>Metrics first: a checkpoint is never ahead of the lines that belong to it.</summary>
-    private void SaveCheckpoint(TopKTrainer trainer)
-    {
-        WriteMetrics();
-        var metadata = new Dictionary<string, string>
-        {
-            ["step"] = trainer.Step.ToString(CultureInfo.InvariantCulture),
-        };
-        AtomicFile.Write(CheckpointPath, stream => SafetensorsWriter.Write(stream, trainer.State(), metadata));
-    }
-
-    private FileDigest WriteMetrics() =>
-        AtomicFile.WriteText(MetricsPath, string.Concat(metrics.Select(line => line + "\n")));
+    private void SaveCheckpoint(TopKTrainer trainer) =>
+        checkpoints.Save(
+            trainer.Step,
+            stream => SafetensorsWriter.Write(stream, trainer.State()),
+            new JsonObject { ["metrics"] = metrics.Write().ToJson() }
+        );
 
     private void RestoreCheckpoint(TopKTrainer trainer)
     {
-        if (!File.Exists(CheckpointPath))
+        if (checkpoints.Open() is { } checkpoint)
         {
-            return;
+            using var file = SafetensorsFile.Open(checkpoint.Path);
+            trainer.Restore(file.Load, checkpoint.Step);
+            metrics.Restore(FileDigest.From(checkpoint.Words["metrics"])!);
         }
-        using var file = SafetensorsFile.Open(CheckpointPath);
-        long step = long.Parse(file.Metadata["step"], CultureInfo.InvariantCulture);
-        trainer.Restore(file.Load, step);
-        metrics.AddRange(
-            File.ReadLines(MetricsPath).Where(line => JsonNode.Parse(line)!["step"]!.GetValue<long>() <= step)
-        );
     }
 
-    private void Seal(StageFolder stage, TopKTrainer trainer, TimeSpan wall)
+    private void Seal(TopKTrainer trainer, TimeSpan wall)
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
@@ -254,13 +244,8 @@ public sealed class TrainStage
                 }
             )
         );
-        var digest = WriteMetrics();
-        outputs.Add(ManifestOutput.Of("metrics.jsonl", digest));
-        var results = new JsonObject { ["steps"] = steps, ["last"] = JsonNode.Parse(metrics[^1]) };
+        outputs.Add(ManifestOutput.Of(MetricsName, metrics.Write()));
+        var results = new JsonObject { ["steps"] = steps, ["last"] = metrics.Last!.DeepClone() };
         stage.Complete(outputs, results, run.Provenance(wall));
-        if (Directory.Exists(Path.GetDirectoryName(CheckpointPath)))
-        {
-            Directory.Delete(Path.GetDirectoryName(CheckpointPath)!, recursive: true);
-        }
     }
 }

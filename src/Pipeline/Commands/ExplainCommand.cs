@@ -17,7 +17,8 @@ internal static class ExplainCommand
                 parsed,
                 _ =>
                 {
-                    var run = options.Open(parsed);
+                    var (config, runFolder) = options.Load(parsed);
+                    var run = options.Open(parsed, config, runFolder);
                     foreach (var (_, folder) in new StageGraph(run).All())
                     {
                         string name = Path.GetRelativePath(run.Folder, folder.Path);

@@ -24,6 +24,11 @@ internal sealed class PipelineOptions
         Description = "CPU threads (default: libtorch's choice).",
     };
 
+    private readonly Option<bool> allowDrift = new("--allow-drift")
+    {
+        Description = "Continue work begun with other threads, device, libtorch or CPU; its manifest records it.",
+    };
+
     public void AddTo(Command command)
     {
         command.Arguments.Add(file);
@@ -31,22 +36,36 @@ internal sealed class PipelineOptions
         command.Options.Add(settings);
         command.Options.Add(device);
         command.Options.Add(threads);
+        command.Options.Add(allowDrift);
     }
 
-    /// <summary>Loads the file, and opens and checks what it names.</summary>
-    public RunInputs Open(ParseResult parsed)
+    /// <summary>Loads the file, which also tells the run's folder; nothing it names is opened.</summary>
+    public (PipelineConfig Config, string Folder) Load(ParseResult parsed)
     {
-        string path = parsed.GetValue(file)!;
-        var config = YamlConfiguration.Load<PipelineConfig>(path, parsed.GetValue(settings) ?? []);
-        CommandRunner.UseThreads(parsed.GetValue(threads) ?? config.Threads);
-        string folder = parsed.GetValue(outFolder) ?? Path.Combine("runs", config.Name);
-        return RunInputs.Open(config, path, folder, CommandRunner.OpenDevice(parsed.GetValue(device)!));
+        var config = YamlConfiguration.Load<PipelineConfig>(parsed.GetValue(file)!, parsed.GetValue(settings) ?? []);
+        return (config, parsed.GetValue(outFolder) ?? Path.Combine("runs", config.Name));
+    }
+
+    /// <summary>Opens and checks what the file names.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="config">As loaded.</param>
+    /// <param name="folder">The run's folder.</param>
+    /// <param name="threadsOtherwise">CPU threads where neither command line nor file says; null leaves it to libtorch.</param>
+    public RunInputs Open(ParseResult parsed, PipelineConfig config, string folder, int? threadsOtherwise = null)
+    {
+        CommandRunner.UseThreads(parsed.GetValue(threads) ?? config.Threads ?? threadsOtherwise);
+        return RunInputs.Open(
+            config,
+            parsed.GetValue(file)!,
+            folder,
+            CommandRunner.OpenDevice(parsed.GetValue(device)!),
+            parsed.GetValue(allowDrift)
+        );
     }
 
     /// <summary>The same options for a worker: resolved folder and threads, so that all workers agree.</summary>
     public IEnumerable<string> Repeat(ParseResult parsed, RunInputs run)
     {
-        int count = parsed.GetValue(threads) ?? run.Config.Threads ?? run.Config.Slurm.Cpus;
         return
         [
             Path.GetFullPath(parsed.GetValue(file)!),
@@ -56,7 +75,8 @@ internal sealed class PipelineOptions
             "--device",
             parsed.GetValue(device)!,
             "--threads",
-            count.ToString(CultureInfo.InvariantCulture),
+            run.Environment.Threads.ToString(CultureInfo.InvariantCulture),
+            .. run.AllowDrift ? ["--allow-drift"] : Array.Empty<string>(),
         ];
     }
 }

@@ -43,13 +43,20 @@ internal static class RunCommand
                 {
                     var wanted = Wanted(parsed.GetValue(only) ?? []);
                     var share = Worker.Share(parsed.GetValue(shardIndex), parsed.GetValue(shardCount));
-                    var run = options.Open(parsed);
+                    var (config, folder) = options.Load(parsed);
                     if (share is not null)
                     {
-                        Share(run, wanted, share, cancel);
+                        Share(options.Open(parsed, config, folder), wanted, share, cancel);
                         return 0;
                     }
-                    Execute(run, wanted, Executor(parsed, parsed.GetValue(executor)!, options, run), cancel);
+                    // Before anything large is read: a second run is refused at once.
+                    using var held = RunLock.Acquire(folder);
+                    bool slurm = UsesSlurm(parsed.GetValue(executor)!);
+                    var run = options.Open(parsed, config, folder, slurm ? config.Slurm.Cpus : null);
+                    IExecutor where = slurm
+                        ? new SlurmExecutor(config.Slurm, [.. ThisProgram(), "run", .. options.Repeat(parsed, run)])
+                        : new LocalExecutor();
+                    Execute(run, wanted, where, cancel);
                     return 0;
                 }
             )
@@ -57,13 +64,13 @@ internal static class RunCommand
         return command;
     }
 
-    private static IExecutor Executor(ParseResult parsed, string name, PipelineOptions options, RunInputs run) =>
-        name switch
+    private static bool UsesSlurm(string executor) =>
+        executor switch
         {
-            "local" => new LocalExecutor(),
-            "slurm" => new SlurmExecutor(run.Config.Slurm, [.. ThisProgram(), "run", .. options.Repeat(parsed, run)]),
+            "local" => false,
+            "slurm" => true,
             _ => throw new ConfigurationException(
-                new Fault("--executor", $"'{name}'", "local or slurm", "Choose one of these").ToString()
+                new Fault("--executor", $"'{executor}'", "local or slurm", "Choose one of these").ToString()
             ),
         };
 
@@ -100,7 +107,6 @@ internal static class RunCommand
     )
     {
         var clock = Stopwatch.StartNew();
-        using var held = RunLock.Acquire(run.Folder);
         var graph = new StageGraph(run);
         int made = 0;
         ConsoleProgress.Run(progress => made = graph.Make(wanted, executor, progress, cancel));

@@ -21,10 +21,7 @@ internal sealed class SlurmExecutor(SlurmConfig config, IReadOnlyList<string> wo
 
     public void Harvest(StageGraph graph, IProgressSink progress, CancellationToken cancel)
     {
-        if (graph.Harvest.State != StageState.Partial)
-        {
-            graph.Harvest.Begin();
-        }
+        graph.Harvest.Begin(graph.Run.Environment, graph.Run.AllowDrift);
         RunRounds(
             graph,
             "harvest",

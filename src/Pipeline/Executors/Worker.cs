@@ -53,8 +53,9 @@ internal static class Worker
         graph.Harvest.Refresh();
         if (graph.Harvest.State is not (StageState.Partial or StageState.UpToDate))
         {
-            graph.Harvest.Begin();
+            graph.Harvest.Begin(graph.Run.Environment);
         }
+        graph.Harvest.Join(graph.Run.Environment, graph.Run.AllowDrift);
     }
 
     private static void ForEachOwn(

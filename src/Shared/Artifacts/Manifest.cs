@@ -32,9 +32,6 @@ public sealed record Manifest(
     /// <summary>The artifact format this build reads and writes.</summary>
     public const int CurrentSchema = 1;
 
-    private const string SelfHash = "self_sha256";
-    private const long MaximumBytes = 256L << 20;
-
     private static readonly JsonSerializerOptions Serializer = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
@@ -45,8 +42,6 @@ public sealed record Manifest(
         RespectRequiredConstructorParameters = true,
         WriteIndented = true,
     };
-
-    private static readonly JsonDocumentOptions Strict = new() { MaxDepth = 64, AllowDuplicateProperties = false };
 
     /// <summary>The artifact format's version.</summary>
     [JsonPropertyOrder(-1)]
@@ -76,19 +71,20 @@ public sealed record Manifest(
     public static Manifest? TryRead(string folder)
     {
         string path = Path.Combine(folder, FileName);
-        if (!File.Exists(path))
+        if (SealedJson.TryRead(path) is not { } json)
         {
             return null;
         }
+        RequireSchema(path, json);
         try
         {
-            var manifest = Parse(path).Deserialize<Manifest>(Serializer);
+            var manifest = json.Deserialize<Manifest>(Serializer);
             return manifest ?? throw new JsonException("null");
         }
         catch (Exception e)
             when (e is JsonException or InvalidOperationException or FormatException or ArgumentException)
         {
-            throw Corrupt(path, e.Message, "the JSON of a manifest", e);
+            throw SealedJson.Corrupt(path, e.Message, "the JSON of a manifest", e);
         }
     }
 
@@ -106,8 +102,7 @@ public sealed record Manifest(
             }
         }
         var json = JsonSerializer.SerializeToNode(manifest, Serializer)!.AsObject();
-        json[SelfHash] = CanonicalJson.Sha256(json);
-        return AtomicFile.WriteText(Path.Combine(folder, FileName), json.ToJsonString(Serializer) + "\n");
+        return SealedJson.Write(Path.Combine(folder, FileName), json);
     }
 
     /// <summary>Every output that is missing or altered, and every name that would leave the folder.</summary>
@@ -152,40 +147,18 @@ public sealed record Manifest(
         }
     }
 
-    private static JsonObject Parse(string path)
+    private static void RequireSchema(string path, JsonObject json)
     {
-        if (new FileInfo(path).Length > MaximumBytes)
-        {
-            throw Corrupt(path, "a file of more than 256 MB", "a manifest");
-        }
-        var json =
-            JsonNode.Parse(File.ReadAllBytes(path), documentOptions: Strict) as JsonObject
-            ?? throw new JsonException("the top level is not an object");
-        string? stated = json[SelfHash] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
-        json.Remove(SelfHash);
-        string actual = CanonicalJson.Sha256(json);
-        if (stated != actual)
-        {
-            throw Corrupt(path, $"{SelfHash} {stated ?? "absent"}", $"{actual}, the hash of the rest of the file");
-        }
         if (json["schema"] is not JsonValue schema || !schema.TryGetValue(out int version) || version != CurrentSchema)
         {
             string found = json["schema"]?.ToJsonString() ?? "absent";
-            throw Corrupt(path, $"schema {found}", $"schema {CurrentSchema.ToString(CultureInfo.InvariantCulture)}");
+            throw SealedJson.Corrupt(
+                path,
+                $"schema {found}",
+                $"schema {CurrentSchema.ToString(CultureInfo.InvariantCulture)}"
+            );
         }
-        return json;
     }
 
     private static string Bytes(long count) => string.Create(CultureInfo.InvariantCulture, $"{count} bytes");
-
-    private static CorruptArtifactException Corrupt(
-        string path,
-        string found,
-        string expected,
-        Exception? inner = null
-    ) =>
-        new(
-            new Fault(path, found, expected, "Restore it from a copy, or delete it and run the stage again").ToString(),
-            inner
-        );
 }

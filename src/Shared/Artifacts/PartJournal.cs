@@ -34,8 +34,7 @@ internal sealed class PartJournal(string stageFolder)
                 ).ToString()
             );
         }
-        var json = new JsonObject { ["bytes"] = digest.Bytes, ["sha256"] = digest.Sha256 };
-        AtomicFile.WriteText(EntryPath(name), json.ToJsonString());
+        AtomicFile.WriteText(EntryPath(name), digest.ToJson().ToJsonString());
     }
 
     /// <summary>The digest of a recorded file that still has it; the file is read whole. Null for any other.</summary>
@@ -65,19 +64,9 @@ internal sealed class PartJournal(string stageFolder)
     {
         try
         {
-            var json = JsonNode.Parse(File.ReadAllText(EntryPath(name)));
-            return json?["bytes"]?.GetValue<long>() is { } bytes && json["sha256"]?.GetValue<string>() is { } sha256
-                ? new FileDigest(bytes, sha256)
-                : null;
+            return FileDigest.From(JsonNode.Parse(File.ReadAllText(EntryPath(name))));
         }
-        catch (Exception e)
-            when (e
-                    is IOException
-                        or UnauthorizedAccessException
-                        or JsonException
-                        or InvalidOperationException
-                        or FormatException
-            )
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
         {
             return null; // no entry, or a damaged one: the part is made again
         }

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace Pipeline.Shared.Artifacts;
@@ -29,10 +28,14 @@ public sealed class StageFolder
     /// <summary>The note that unfinished work leaves.</summary>
     public const string WorkName = ".work.json";
 
+    private const string CheckpointsName = "checkpoints";
+
     private readonly string stage;
     private readonly JsonObject config;
     private readonly IReadOnlyList<ManifestInput> inputs;
     private readonly PartJournal journal;
+    private JsonObject? environment;
+    private JsonArray drift = [];
 
     /// <param name="path">The folder.</param>
     /// <param name="stage">The stage's name.</param>
@@ -66,17 +69,22 @@ public sealed class StageFolder
     /// Makes the folder ready to work in: what belongs to another identity goes, and so do temporary files of killed runs
     /// and files that are not as they were written; whole parts of this identity stay.
     /// </summary>
-    public void Begin()
+    /// <param name="now">Where the work will be done; null for a stage that computes nothing.</param>
+    /// <param name="allowDrift">Whether work begun in another environment may go on in this one; recorded if it does.</param>
+    /// <exception cref="ConfigurationException">Parts were made in another environment, and drift is not allowed.</exception>
+    public void Begin(ComputeEnvironment? now = null, bool allowDrift = false)
     {
+        bool continues = State is StageState.Partial or StageState.Damaged;
+        CompareEnvironment(continues ? RecordedEnvironment() : null, now, allowDrift);
         if (State == StageState.Damaged)
         {
             RemoveDamaged();
         }
-        else if (State != StageState.Partial && Directory.Exists(Path))
+        else if (!continues && Directory.Exists(Path))
         {
             Directory.Delete(Path, recursive: true);
         }
-        AtomicFile.WriteText(System.IO.Path.Combine(Path, WorkName), Identity.ToJsonString());
+        WriteWork();
         File.Delete(System.IO.Path.Combine(Path, Manifest.FileName));
         foreach (string folder in Directory.EnumerateDirectories(Path, "*", SearchOption.AllDirectories).Append(Path))
         {
@@ -84,6 +92,20 @@ public sealed class StageFolder
         }
         State = StageState.Partial;
     }
+
+    /// <summary>Joins work that <see cref="Begin"/> began, in this or another process.</summary>
+    /// <inheritdoc cref="Begin"/>
+    public void Join(ComputeEnvironment now, bool allowDrift)
+    {
+        CompareEnvironment(RecordedEnvironment(), now, allowDrift);
+        if (drift.Count > 0)
+        {
+            WriteWork();
+        }
+    }
+
+    /// <summary>Checkpoints of the unfinished stage; they go when it is complete.</summary>
+    public CheckpointFolder Checkpoints => new(System.IO.Path.Combine(Path, CheckpointsName));
 
     /// <summary>Looks at the folder again: another process may have worked in it.</summary>
     public void Refresh() => (State, Reason) = Inspect();
@@ -105,14 +127,75 @@ public sealed class StageFolder
     {
         File.Delete(System.IO.Path.Combine(Path, WorkName));
         journal.Delete();
+        Checkpoints.Delete();
     }
 
     /// <summary>Seals the folder: the manifest is written last.</summary>
     public void Complete(IReadOnlyList<ManifestOutput> outputs, JsonObject results, JsonObject provenance)
     {
+        ArgumentNullException.ThrowIfNull(provenance);
+        provenance["environment"] = environment?.DeepClone();
+        if (drift.Count > 0)
+        {
+            provenance["drift"] = drift.DeepClone();
+        }
         Manifest.Write(Path, Manifest.Create(stage, config, inputs, outputs, results, provenance));
         RemoveLeftovers();
         (State, Reason) = (StageState.UpToDate, "complete");
+    }
+
+    private void WriteWork()
+    {
+        var work = new JsonObject
+        {
+            ["identity"] = Identity,
+            ["environment"] = environment?.DeepClone(),
+            ["drift"] = drift.DeepClone(),
+        };
+        SealedJson.Write(System.IO.Path.Combine(Path, WorkName), work);
+    }
+
+    /// <summary>{environment, drift} of the work that lies here, finished or not; null where it says nothing.</summary>
+    private JsonObject? RecordedEnvironment()
+    {
+        if (State == StageState.Damaged)
+        {
+            return Manifest.TryRead(Path)?.Provenance;
+        }
+        return ReadWork();
+    }
+
+    private void CompareEnvironment(JsonObject? before, ComputeEnvironment? now, bool allowDrift)
+    {
+        environment = now?.ToJson();
+        drift = before?["drift"]?.DeepClone() as JsonArray ?? [];
+        if (now is null || before?["environment"] is not JsonObject recorded)
+        {
+            return;
+        }
+        if (now.DifferenceFrom(recorded) is not { } difference)
+        {
+            return;
+        }
+        if (!allowDrift)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    $"{Path}: {difference.Field}",
+                    difference.Now,
+                    $"{difference.Before}, with which this {stage} was begun (another gives other last bits)",
+                    "Run with that, or add --allow-drift to go on and have it recorded, or delete the folder"
+                ).ToString()
+            );
+        }
+        drift.Add(
+            new JsonObject
+            {
+                ["field"] = difference.Field,
+                ["before"] = difference.Before,
+                ["now"] = difference.Now,
+            }
+        );
     }
 
     /// <summary>A file of the right length may still be altered: only those with their old hash are kept.</summary>
@@ -152,7 +235,7 @@ public sealed class StageFolder
         {
             return damage.Length > 0 ? (StageState.Stale, damage) : (StageState.Absent, "not run yet");
         }
-        var identity = Parse(work);
+        var identity = ReadWork()?["identity"];
         return JsonDifference.First(identity, Identity) is null
             ? (StageState.Partial, "begun and not finished")
             : (StageState.Stale, Difference(identity));
@@ -185,13 +268,13 @@ public sealed class StageFolder
             ["inputs"] = new JsonObject(inputs.Select(i => KeyValuePair.Create(i.Name, (JsonNode?)i.Fingerprint))),
         };
 
-    private static JsonNode? Parse(string path)
+    private JsonObject? ReadWork()
     {
         try
         {
-            return JsonNode.Parse(File.ReadAllText(path));
+            return SealedJson.TryRead(System.IO.Path.Combine(Path, WorkName));
         }
-        catch (JsonException)
+        catch (CorruptArtifactException)
         {
             return null; // a damaged note of unfinished work: the work is begun anew
         }

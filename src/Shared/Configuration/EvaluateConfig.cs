@@ -11,4 +11,8 @@ public sealed record EvaluateConfig
     /// <summary>Contexts per forward pass. Default 16.</summary>
     [AtLeast(1)]
     public int Batch { get; init; } = 16;
+
+    /// <summary>Tokens between checkpoints. Default 100k.</summary>
+    [AtLeast(1)]
+    public TokenCount CheckpointEvery { get; init; } = new(100_000);
 }

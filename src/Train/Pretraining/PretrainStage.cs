@@ -16,7 +16,7 @@ namespace Pipeline.Train.Pretraining;
 /// <summary>
 /// <code>
 /// text ──> BPE vocabulary ──> tokens ──> Transformer, AdamW ──> Hugging Face folder
-///                                           └── training/checkpoint.safetensors, metrics.jsonl
+///                                           └── training/{checkpoint.json, checkpoint-STEP.safetensors, metrics.jsonl}
 /// </code>
 /// Trains a small language model. Killed at any moment it goes on from its last checkpoint. Memory holds the text's
 /// tokens, 4 bytes each.
@@ -28,15 +28,14 @@ public sealed class PretrainStage
 
     private readonly PretrainConfig config;
     private readonly IProgressSink progress;
-    private readonly string checkpointPath;
-    private readonly string metricsPath;
-    private readonly List<string> metrics = [];
+    private readonly CheckpointFolder checkpoints;
+    private readonly MetricsLog metrics;
 
     private PretrainStage(PretrainConfig config, IProgressSink progress)
     {
         (this.config, this.progress) = (config, progress);
-        checkpointPath = Path.Combine(config.Out, "training", "checkpoint.safetensors");
-        metricsPath = Path.Combine(config.Out, "training", "metrics.jsonl");
+        checkpoints = new CheckpointFolder(Path.Combine(config.Out, "training"));
+        metrics = new MetricsLog(Path.Combine(config.Out, "training", "metrics.jsonl"));
     }
 
     /// <exception cref="RunInterruptedException">Cancelled; a checkpoint was written first.</exception>
@@ -240,45 +239,54 @@ public sealed class PretrainStage
         {
             line["held_out_ce"] = trainer.Evaluate(heldOut, HeldOutContexts);
         }
-        metrics.Add(line.ToJsonString());
+        metrics.Add(line);
     }
 
-    /// <summary>Metrics first: a checkpoint is never ahead of the lines that belong to it.</summary>
-    private void SaveCheckpoint(LanguageModelTrainer trainer)
-    {
-        AtomicFile.WriteText(metricsPath, string.Concat(metrics.Select(line => line + "\n")));
-        var metadata = new Dictionary<string, string>
-        {
-            ["step"] = trainer.Step.ToString(CultureInfo.InvariantCulture),
-            ["config"] = Identity(),
-        };
-        AtomicFile.Write(checkpointPath, stream => SafetensorsWriter.Write(stream, trainer.State(), metadata));
-    }
+    private void SaveCheckpoint(LanguageModelTrainer trainer) =>
+        checkpoints.Save(
+            trainer.Step,
+            stream => SafetensorsWriter.Write(stream, trainer.State()),
+            new JsonObject
+            {
+                ["config"] = Identity(),
+                ["environment"] = ComputeEnvironment.Of(CPU).ToJson(),
+                ["metrics"] = metrics.Write().ToJson(),
+            }
+        );
 
     private void RestoreCheckpoint(LanguageModelTrainer trainer)
     {
-        if (!File.Exists(checkpointPath))
+        if (checkpoints.Open() is not { } checkpoint)
         {
             return;
         }
-        using var file = SafetensorsFile.Open(checkpointPath);
-        if (file.Metadata.GetValueOrDefault("config") != Identity())
+        if (checkpoint.Words["config"]?.GetValue<string>() != Identity())
         {
             throw new ConfigurationException(
                 new Fault(
-                    $"{checkpointPath}: config",
+                    $"{checkpoint.Path}: config",
                     "a checkpoint of other settings",
                     "the settings of this file",
                     "Choose another out: folder, or remove this one to start again"
                 ).ToString()
             );
         }
-        long step = long.Parse(file.Metadata["step"], CultureInfo.InvariantCulture);
-        trainer.Restore(file.LoadFloat32, step);
-        metrics.AddRange(
-            File.ReadLines(metricsPath).Where(line => JsonNode.Parse(line)!["step"]!.GetValue<long>() <= step)
-        );
-        progress.Say($"resuming after step {step}");
+        var environment = checkpoint.Words["environment"]!.AsObject();
+        if (ComputeEnvironment.Of(CPU).DifferenceFrom(environment) is { } difference)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    $"{checkpoint.Path}: {difference.Field}",
+                    difference.Now,
+                    $"{difference.Before}, with which this training was begun (another gives other last bits)",
+                    "Run with that (threads: in the file), or remove the folder to start again"
+                ).ToString()
+            );
+        }
+        using var file = SafetensorsFile.Open(checkpoint.Path);
+        trainer.Restore(file.LoadFloat32, checkpoint.Step);
+        metrics.Restore(FileDigest.From(checkpoint.Words["metrics"])!);
+        progress.Say($"resuming after step {checkpoint.Step}");
     }
 
     /// <summary>What a checkpoint belongs to: every setting that the weights depend on.</summary>
