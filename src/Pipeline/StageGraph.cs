@@ -51,6 +51,8 @@ internal sealed class StageGraph
 
     public StageFolder Report { get; }
 
+    private string RunJsonPath => Path.Combine(Run.Folder, "run.json");
+
     /// <summary>Every stage with its name, in running order.</summary>
     public IEnumerable<(string Stage, StageFolder Folder)> All() =>
         [
@@ -63,6 +65,7 @@ internal sealed class StageGraph
     /// <summary>Runs what is not up to date among the wanted stages; returns how many folders were made.</summary>
     public int Make(IReadOnlySet<string> wanted, IExecutor executor, IProgressSink progress, CancellationToken cancel)
     {
+        AtomicFile.RemoveTemporaries(Run.Folder);
         int made = 0;
         bool Needed(string stage, StageFolder folder)
         {
@@ -93,7 +96,8 @@ internal sealed class StageGraph
         {
             executor.Evaluate(this, unevaluated, progress, cancel);
         }
-        if (made > 0)
+        // A run killed just before this has made its stages, and this one makes none.
+        if (made > 0 || Report.State != StageState.UpToDate || !File.Exists(RunJsonPath))
         {
             WriteRunJson();
         }
@@ -167,9 +171,6 @@ internal sealed class StageGraph
             ["stages"] = stages,
             ["pipeline"] = ConfigurationJson.ToJson(Run.Config),
         };
-        AtomicFile.WriteText(
-            Path.Combine(Run.Folder, "run.json"),
-            json.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n"
-        );
+        AtomicFile.WriteText(RunJsonPath, json.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n");
     }
 }

@@ -38,6 +38,7 @@ public sealed class CheckpointFolder(string folder)
             if (Path.GetFileName(other) != name)
             {
                 File.Delete(other);
+                Failpoints.Pass("old checkpoint removed", other);
             }
         }
     }

@@ -19,6 +19,7 @@ public sealed class PendingFile : IDisposable
         this.temporary = temporary;
         file = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.None, BufferBytes);
         hashing = new HashingStream(file, path);
+        Failpoints.Pass("created", path);
     }
 
     /// <summary>The absolute path the file will have once committed.</summary>
@@ -35,13 +36,17 @@ public sealed class PendingFile : IDisposable
         {
             throw new InvalidOperationException($"{Path} is already committed");
         }
+        Failpoints.Pass("written", Path);
         var digest = hashing.Finish();
         file.Dispose();
+        Failpoints.Pass("flushed", Path);
 #pragma warning disable RS0030 // The one place where a rename publishes a file.
         File.Move(temporary, Path, overwrite: true);
 #pragma warning restore RS0030
         committed = true;
+        Failpoints.Pass("renamed", Path);
         FolderSync.Flush(System.IO.Path.GetDirectoryName(Path)!);
+        Failpoints.Pass("published", Path);
         return digest;
     }
 

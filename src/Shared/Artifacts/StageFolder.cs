@@ -83,9 +83,11 @@ public sealed class StageFolder
         else if (!continues && Directory.Exists(Path))
         {
             Directory.Delete(Path, recursive: true);
+            Failpoints.Pass("cleared", Path);
         }
         WriteWork();
         File.Delete(System.IO.Path.Combine(Path, Manifest.FileName));
+        Failpoints.Pass("begun", Path);
         foreach (string folder in Directory.EnumerateDirectories(Path, "*", SearchOption.AllDirectories).Append(Path))
         {
             AtomicFile.RemoveTemporaries(folder);
@@ -126,8 +128,11 @@ public sealed class StageFolder
     public void RemoveLeftovers()
     {
         File.Delete(System.IO.Path.Combine(Path, WorkName));
+        Failpoints.Pass("note removed", Path);
         journal.Delete();
+        Failpoints.Pass("journal removed", Path);
         Checkpoints.Delete();
+        Failpoints.Pass("checkpoints removed", Path);
     }
 
     /// <summary>Seals the folder: the manifest is written last.</summary>
