@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Pipeline.Shared;
+using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Autoencoders.Formats;
 using Pipeline.Shared.Benchmarks;
@@ -75,7 +76,7 @@ public static class EvaluateBenchmark
         }
     }
 
-    private static Shared.Artifacts.StageFolder Fresh(RunInputs run, HookPoint hook, Shared.Configuration.SaeConfig sae)
+    private static StageFolder Fresh(RunInputs run, HookPoint hook, Shared.Configuration.SaeConfig sae)
     {
         string path = run.EvaluationFolder(hook, sae);
         if (Directory.Exists(path))
@@ -92,6 +93,7 @@ public static class EvaluateBenchmark
         manual_seed(1);
         var W_dec = nn.functional.normalize(randn(features, width), dim: 1);
         var sae = new TopKAutoencoder(W_dec, zeros(features), W_dec, zeros(width), k);
-        new SaeLensFormat().Save(folder, new SaeFile(sae, new SaeOrigin(), new SaeTraining("topk", k)));
+        var outputs = new SaeLensFormat().Save(folder, new SaeFile(sae, new SaeOrigin(), new SaeTraining("topk", k)));
+        Manifest.Write(folder, Manifest.Create("train", [], [], outputs));
     }
 }

@@ -297,7 +297,7 @@ public sealed class EvaluateStage
 
         public StageFolder Folder => folder;
 
-        public Autoencoder Sae { get; } = new SaeLensFormat().Load(run.SaeFolder(hook, config)).Sae.To(run.Device);
+        public Autoencoder Sae { get; } = LoadTrained(run.SaeFolder(hook, config)).To(run.Device);
 
         public ReconstructionMetrics All { get; } = new(run.Model.Config.Width);
 
@@ -347,6 +347,12 @@ public sealed class EvaluateStage
         }
 
         public void Dispose() => Sae.Dispose();
+
+        private static Autoencoder LoadTrained(string folder)
+        {
+            Manifest.RequireWhole(folder);
+            return new SaeLensFormat().Load(folder).Sae;
+        }
 
         private Tensor NotBos(PackedContext[] batch)
         {

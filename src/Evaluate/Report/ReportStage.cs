@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json.Nodes;
+using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Evaluate.Report;
@@ -55,9 +56,42 @@ public static class ReportStage
         return Path.GetFullPath(Path.Combine(folder, PageName));
     }
 
-    private static FileDigest Write(string runFolder) =>
-        AtomicFile.WriteText(
+    private static FileDigest Write(string runFolder)
+    {
+        RequireWhole(runFolder);
+        return AtomicFile.WriteText(
             Path.Combine(runFolder, "report", PageName),
             ReportPage.Render(ReportModel.Read(runFolder))
         );
+    }
+
+    /// <summary>What the page shows is as it was written. It shows no weights, so those are not read.</summary>
+    private static void RequireWhole(string runFolder)
+    {
+        foreach (string stage in (ReadOnlySpan<string>)["train", "evaluate"])
+        {
+            string root = Path.Combine(runFolder, stage);
+            string[] folders = Directory.Exists(root)
+                ? [.. Directory.EnumerateDirectories(root).SelectMany(Directory.EnumerateDirectories)]
+                : [];
+            foreach (string folder in folders.Order(StringComparer.Ordinal))
+            {
+                if (Manifest.TryRead(folder) is not { } manifest)
+                {
+                    continue; // unfinished: the reader says what it misses
+                }
+                var shown = manifest with
+                {
+                    Outputs =
+                    [
+                        .. manifest.Outputs.Where(o => !o.Name.EndsWith(".safetensors", StringComparison.Ordinal)),
+                    ],
+                };
+                if (shown.Verify(folder, rehash: true) is [var fault, ..])
+                {
+                    throw new CorruptArtifactException(fault.ToString());
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 using Pipeline.Evaluate.Report;
 using Pipeline.Shared;
+using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Autoencoders.Formats;
 using Pipeline.Shared.Models;
@@ -127,7 +128,9 @@ public sealed class LatentProbe : IDisposable
     {
         if (!loaded.TryGetValue(sae, out var autoencoder))
         {
-            autoencoder = new SaeLensFormat().Load(Path.Combine(runFolder, "train", sae.Hook, sae.Name)).Sae;
+            string folder = Path.Combine(runFolder, "train", sae.Hook, sae.Name);
+            Manifest.RequireWhole(folder);
+            autoencoder = new SaeLensFormat().Load(folder).Sae;
             loaded.Add(sae, autoencoder);
         }
         Tensor? activationsTD = null;

@@ -88,6 +88,18 @@ public sealed record Manifest(
         }
     }
 
+    /// <summary>The manifest of a stage that is complete and whose every byte is as it was written: to call before using any.</summary>
+    /// <exception cref="CorruptArtifactException">No manifest, an altered one, or an output that is missing or altered.</exception>
+    public static Manifest RequireWhole(string folder)
+    {
+        var manifest =
+            TryRead(folder)
+            ?? throw SealedJson.Corrupt(Path.Combine(folder, FileName), "no file", "the manifest of a finished stage");
+        return manifest.Verify(folder, rehash: true) is [var fault, ..]
+            ? throw new CorruptArtifactException(fault.ToString())
+            : manifest;
+    }
+
     /// <summary>Publishes <paramref name="manifest"/> as the folder's <c>manifest.json</c>.</summary>
     /// <exception cref="ArgumentException">An output's name leaves the folder.</exception>
     /// <exception cref="StageFailedException">The disk is full.</exception>

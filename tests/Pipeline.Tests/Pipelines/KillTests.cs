@@ -143,6 +143,12 @@ public sealed class SmallRun : IDisposable
             "train.checkpointEvery=1280",
         ];
 
+    /// <summary>What the whole run takes on a disk of 4 KB pages, folders not counted.</summary>
+    public long BytesOnDisk =>
+        Directory
+            .EnumerateFiles(folder["whole"], "*", SearchOption.AllDirectories)
+            .Sum(file => (new FileInfo(file).Length + 4095) / 4096 * 4096);
+
     /// <summary>How long the whole run's stage took, at least 1.</summary>
     public int MillisecondsOf(string stage) => Math.Max(1, milliseconds[stage]);
 
