@@ -196,6 +196,7 @@ public sealed unsafe class ActivationShard : IDisposable
 
     private static Parsed Parse(string path, MappedMemory memory)
     {
+        ArrowMessages.RequirePlain(memory.GetSpan()[StreamBegin..]);
         using var reader = new ArrowStreamReader(memory.Memory[StreamBegin..]);
         var (metadata, dtype) = ReadSchema(path, reader.Schema);
         var batches = new List<Batch>();

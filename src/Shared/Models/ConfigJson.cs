@@ -32,7 +32,7 @@ public sealed class ConfigJson
         }
         try
         {
-            using var document = JsonDocument.Parse(File.ReadAllBytes(path));
+            using var document = StrictJson.Parse(File.ReadAllBytes(path));
             if (document.RootElement.ValueKind != JsonValueKind.Object)
             {
                 throw new JsonException("the top level is not an object");

@@ -113,7 +113,7 @@ public sealed class WeightSource : IDisposable
         var map = new SortedDictionary<string, string>(StringComparer.Ordinal);
         try
         {
-            using var document = JsonDocument.Parse(File.ReadAllBytes(path));
+            using var document = StrictJson.Parse(File.ReadAllBytes(path));
             foreach (var entry in document.RootElement.GetProperty("weight_map").EnumerateObject())
             {
                 string file = entry.Value.GetString() ?? "";

@@ -242,7 +242,7 @@ public sealed class SafetensorsFile : ITensorFile
         var metadata = new Dictionary<string, string>(StringComparer.Ordinal);
         try
         {
-            using var document = JsonDocument.Parse(
+            using var document = StrictJson.Parse(
                 header,
                 new JsonDocumentOptions { MaxDepth = 8, AllowDuplicateProperties = false }
             );

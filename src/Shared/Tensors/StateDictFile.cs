@@ -138,23 +138,23 @@ public sealed class StateDictFile : ITensorFile
         int itemBytes = (int)(storage.Count == 0 ? 1 : entry.Length / storage.Count);
         var crc = new Crc32();
         byte[] part = new byte[(int)Math.Min(ChunkBytes, entry.Length)];
-        using var stream = entry.Open();
-        for (long at = 0; at < entry.Length; at += part.Length)
+        try
         {
-            int bytes = (int)Math.Min(part.Length, entry.Length - at);
-            try
+            using var stream = entry.Open();
+            for (long at = 0; at < entry.Length; at += part.Length)
             {
+                int bytes = (int)Math.Min(part.Length, entry.Length - at);
                 stream.ReadExactly(part, 0, bytes);
+                crc.Append(part.AsSpan(0, bytes));
+                using var scope = NewDisposeScope();
+                var values = empty([bytes / itemBytes], storage.Type);
+                values.bytes = part.AsSpan(0, bytes);
+                tensor.narrow(0, at / itemBytes, bytes / itemBytes).copy_(values);
             }
-            catch (Exception e) when (e is InvalidDataException or IOException)
-            {
-                throw Corrupt($"tensor {name}", e.Message, $"{entry.Length} bytes");
-            }
-            crc.Append(part.AsSpan(0, bytes));
-            using var scope = NewDisposeScope();
-            var values = empty([bytes / itemBytes], storage.Type);
-            values.bytes = part.AsSpan(0, bytes);
-            tensor.narrow(0, at / itemBytes, bytes / itemBytes).copy_(values);
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException)
+        {
+            throw Corrupt($"tensor {name}", e.Message, $"{entry.Length} bytes");
         }
         RequireChecksum($"tensor {name}", crc.GetCurrentHashAsUInt32(), entry.Crc32);
         return tensor;

@@ -5,7 +5,7 @@ namespace Pipeline.Shared.Text;
 /// <summary>Lines of a UTF-8 file, refusing what is not text: invalid UTF-8, and lines beyond any document's length.</summary>
 internal static class BoundedLines
 {
-    private const int MaximumCharacters = 64 << 20;
+    public const int MaximumCharacters = 64 << 20;
 
     /// <summary>Each line without its ending, with its 1-based number.</summary>
     public static IEnumerable<(int Number, string Line)> Read(string path)

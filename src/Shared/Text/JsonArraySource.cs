@@ -14,22 +14,27 @@ public sealed class JsonArraySource(IReadOnlyList<string> files) : ITextSource
 
     private static IEnumerable<Document> ReadFile(string file)
     {
-        using var stream = File.OpenRead(file);
+        using var stream = new BoundedStretches(File.OpenRead(file), file);
         using var items = JsonSerializer
             .DeserializeAsyncEnumerable<JsonElement>(stream)
             .ToBlockingEnumerable()
             .GetEnumerator();
-        for (int index = 0; MoveNext(items, file, index); index++)
+        for (int index = 0; MoveNext(items, stream, file, index); index++)
         {
             string where = string.Create(CultureInfo.InvariantCulture, $"{file}: item {index}");
             yield return items.Current.ValueKind == JsonValueKind.String
-                ? new Document(index.ToString(CultureInfo.InvariantCulture), "", items.Current.GetString()!)
+                ? new Document(
+                    index.ToString(CultureInfo.InvariantCulture),
+                    "",
+                    JsonDocuments.Text(items.Current, where)
+                )
                 : JsonDocuments.Of(items.Current, where);
         }
     }
 
-    private static bool MoveNext(IEnumerator<JsonElement> items, string file, int index)
+    private static bool MoveNext(IEnumerator<JsonElement> items, BoundedStretches stream, string file, int index)
     {
+        stream.BeginStretch();
         try
         {
             return items.MoveNext();

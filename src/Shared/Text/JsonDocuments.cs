@@ -7,6 +7,31 @@ internal static class JsonDocuments
 {
     public static Document Of(JsonElement json, string where)
     {
+        try
+        {
+            return Read(json, where);
+        }
+        catch (InvalidOperationException e) // text that is not UTF-8, or half a surrogate pair
+        {
+            throw Malformed(where, e);
+        }
+    }
+
+    /// <summary>A JSON string that is a whole text.</summary>
+    public static string Text(JsonElement json, string where)
+    {
+        try
+        {
+            return json.GetString()!;
+        }
+        catch (InvalidOperationException e)
+        {
+            throw Malformed(where, e);
+        }
+    }
+
+    private static Document Read(JsonElement json, string where)
+    {
         if (
             json.ValueKind != JsonValueKind.Object
             || !json.TryGetProperty("text", out var text)

@@ -12,6 +12,9 @@ public static class ByteLevelAlphabet
 
     public static byte ByteOf(char stand) => Bytes[stand];
 
+    /// <summary>Whether the character stands for a byte.</summary>
+    public static bool Contains(char stand) => Bytes.ContainsKey(stand);
+
     /// <summary>The 256 stand-ins in code point order: the order of GPT-2's byte pieces.</summary>
     public static IReadOnlyList<char> Ordered { get; } = [.. Chars.Order()];
 

@@ -10,6 +10,14 @@ internal sealed class ByteLevelBpe : ITokenizer
 {
     private const string Gpt2Pattern = @"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
+    private const string HuggingFaceFile = "a tokenizer file of Hugging Face";
+
+    /// <summary>Ids are indices of tables: one beyond this is damage, not a vocabulary.</summary>
+    private const int LargestId = 1 << 23;
+
+    /// <summary>A pattern comes with the model and may need exponential time; real ones take microseconds.</summary>
+    private static readonly TimeSpan LongestMatch = TimeSpan.FromSeconds(1);
+
     private readonly BpeTokenizer tokenizer;
     private readonly Func<string, string> normalize;
     private readonly string[] pieceOf;
@@ -23,12 +31,21 @@ internal sealed class ByteLevelBpe : ITokenizer
                 ByteLevel = true,
                 Merges = parts.Merges,
                 SpecialTokens = parts.Special,
-                PreTokenizer = new RegexPreTokenizer(new Regex(parts.Pattern, RegexOptions.Compiled), parts.Special),
+                PreTokenizer = new RegexPreTokenizer(
+                    new Regex(parts.Pattern, RegexOptions.Compiled, LongestMatch),
+                    parts.Special
+                ),
             }
         );
         normalize = parts.NormalizeNfc ? text => Nfc.IsSurelyNormal(text) ? text : Nfc.Normalize(text) : text => text;
-        pieceOf = new string[parts.Vocabulary.Concat(parts.Special).Max(p => p.Value) + 1];
-        foreach (var (piece, id) in parts.Vocabulary.Concat(parts.Special))
+        var ids = AllIds(parts);
+        if (ids.FirstOrDefault(pair => pair.Value is < 0 or > LargestId) is { Key: { } wrong } entry)
+        {
+            throw new InvalidDataException($"the id {entry.Value} of '{wrong}', beyond {LargestId}");
+        }
+        pieceOf = new string[ids.Values.Max() + 1];
+        Array.Fill(pieceOf, "");
+        foreach (var (piece, id) in ids)
         {
             pieceOf[id] = piece;
         }
@@ -37,7 +54,7 @@ internal sealed class ByteLevelBpe : ITokenizer
         EosId = Id(named.Eos) ?? named.EosId ?? Id("<|endoftext|>");
         Hash = hash;
 
-        int? Id(string? piece) => piece is not null && AllIds(parts).TryGetValue(piece, out int id) ? id : null;
+        int? Id(string? piece) => piece is not null && ids.TryGetValue(piece, out int id) ? id : null;
     }
 
     public int VocabularySize => pieceOf.Length;
@@ -56,50 +73,77 @@ internal sealed class ByteLevelBpe : ITokenizer
         string hash
     )
     {
-        var vocabulary = ReadJson(vocabularyPath, root => ReadVocabulary(root));
-        string[] merges =
-        [
-            .. File.ReadLines(mergesPath)
-                .Where(line => line.Length > 0 && !line.StartsWith("#version", StringComparison.Ordinal)),
-        ];
-        var special = new[] { "<|endoftext|>", named.Bos, named.Eos }
-            .Where(piece => piece is not null && vocabulary.ContainsKey(piece))
-            .Distinct()
-            .ToDictionary(piece => piece!, piece => vocabulary[piece!], StringComparer.Ordinal);
-        return new ByteLevelBpe(new Parts(vocabulary, merges, special, Gpt2Pattern, false), named, hash);
+        var vocabulary = ForeignFile.Read(
+            vocabularyPath,
+            HuggingFaceFile,
+            () => ReadJson(vocabularyPath, ReadVocabulary)
+        );
+        return ForeignFile.Read(
+            $"{vocabularyPath} with {Path.GetFileName(mergesPath)}",
+            HuggingFaceFile,
+            () =>
+            {
+                string[] merges =
+                [
+                    .. File.ReadLines(mergesPath)
+                        .Where(line => line.Length > 0 && !line.StartsWith("#version", StringComparison.Ordinal)),
+                ];
+                var special = new[] { "<|endoftext|>", named.Bos, named.Eos }
+                    .Where(piece => piece is not null && vocabulary.ContainsKey(piece))
+                    .Distinct()
+                    .ToDictionary(piece => piece!, piece => vocabulary[piece!], StringComparer.Ordinal);
+                return new ByteLevelBpe(new Parts(vocabulary, merges, special, Gpt2Pattern, false), named, hash);
+            }
+        );
     }
 
     /// <summary>The BPE kind of Hugging Face's tokenizer.json; every component is either reproduced or refused by name.</summary>
     public static ByteLevelBpe FromTokenizerJson(string path, SpecialTokens named, string hash)
     {
-        var parts = ReadJson(
-            path,
-            root =>
-            {
-                var model = root.GetProperty("model");
-                RequireSupportedModel(path, model);
-                var special = root.TryGetProperty("added_tokens", out var added)
-                    ? added
-                        .EnumerateArray()
-                        .ToDictionary(
-                            token => token.GetProperty("content").GetString()!,
-                            token => token.GetProperty("id").GetInt32(),
-                            StringComparer.Ordinal
-                        )
-                    : [];
-                return new Parts(
-                    ReadVocabulary(model.GetProperty("vocab")),
-                    [.. model.GetProperty("merges").EnumerateArray().Select(Merge)],
-                    special,
-                    Pattern(path, root.GetProperty("pre_tokenizer")),
-                    IsNfc(path, root)
-                );
-            }
-        );
-        return new ByteLevelBpe(parts, named, hash);
+        return ForeignFile.Read(path, HuggingFaceFile, () => new ByteLevelBpe(ReadJson(path, Parts), named, hash));
+
+        Parts Parts(JsonElement root)
+        {
+            var model = root.GetProperty("model");
+            RequireSupportedModel(path, model);
+            var special = root.TryGetProperty("added_tokens", out var added)
+                ? added
+                    .EnumerateArray()
+                    .ToDictionary(
+                        token => token.GetProperty("content").GetString()!,
+                        token => token.GetProperty("id").GetInt32(),
+                        StringComparer.Ordinal
+                    )
+                : [];
+            return new Parts(
+                ReadVocabulary(model.GetProperty("vocab")),
+                [.. model.GetProperty("merges").EnumerateArray().Select(Merge)],
+                special,
+                Pattern(path, root.GetProperty("pre_tokenizer")),
+                IsNfc(path, root)
+            );
+        }
     }
 
-    public IReadOnlyList<int> Encode(string text) => tokenizer.EncodeToIds(normalize(text));
+    public IReadOnlyList<int> Encode(string text)
+    {
+        try
+        {
+            return tokenizer.EncodeToIds(normalize(text));
+        }
+        catch (RegexMatchTimeoutException e)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    "tokenizer: pre_tokenizer",
+                    $"a pattern that takes more than {LongestMatch.TotalSeconds} s to match",
+                    "a pattern that splits text into words",
+                    "Take the model's original tokenizer files"
+                ).ToString(),
+                e
+            );
+        }
+    }
 
     public string Decode(IReadOnlyList<int> ids)
     {
@@ -112,7 +156,8 @@ internal sealed class ByteLevelBpe : ITokenizer
         }
         foreach (int id in ids)
         {
-            if (special.Contains(id))
+            // Like Hugging Face's decoder: a piece with a character that stands for no byte is taken as it is.
+            if (special.Contains(id) || !pieceOf[id].All(ByteLevelAlphabet.Contains))
             {
                 Flush();
                 text.Append(pieceOf[id]);
@@ -208,26 +253,8 @@ internal sealed class ByteLevelBpe : ITokenizer
 
     private static T ReadJson<T>(string path, Func<JsonElement, T> read)
     {
-        try
-        {
-            using var json = JsonDocument.Parse(File.ReadAllBytes(path));
-            return read(json.RootElement);
-        }
-        catch (Exception e)
-            when (e
-                    is JsonException
-                        or InvalidOperationException
-                        or KeyNotFoundException
-                        or FormatException
-                        or ArgumentException
-                        or IndexOutOfRangeException
-            )
-        {
-            throw new ConfigurationException(
-                new Fault(path, e.Message, "a tokenizer file of Hugging Face", "Download the file again").ToString(),
-                e
-            );
-        }
+        using var json = StrictJson.Parse(File.ReadAllBytes(path));
+        return read(json.RootElement);
     }
 
     private static ConfigurationException Refuse(string where, string found, string expected) =>

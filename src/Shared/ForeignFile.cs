@@ -1,0 +1,24 @@
+namespace Pipeline.Shared;
+
+/// <summary>Reading what others wrote: whatever a library throws at damaged content becomes an error that names the file.</summary>
+internal static class ForeignFile
+{
+    /// <param name="path">The file.</param>
+    /// <param name="expected">What it should be.</param>
+    /// <param name="read">Reads it.</param>
+    /// <exception cref="ConfigurationException">The content is not what it should be.</exception>
+    public static T Read<T>(string path, string expected, Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (Exception e) when (e is not (PipelineException or OutOfMemoryException))
+        {
+            throw new ConfigurationException(
+                new Fault(path, e.Message, expected, "Download or write the file again").ToString(),
+                e
+            );
+        }
+    }
+}
