@@ -3,6 +3,21 @@ namespace Pipeline.Shared;
 /// <summary>Reading what others wrote: whatever a library throws at damaged content becomes an error that names the file.</summary>
 internal static class ForeignFile
 {
+    /// <summary>Larger than any tokenizer or index in use.</summary>
+    private const int MostBytes = 64 << 20;
+
+    /// <summary>A whole file that is read into memory.</summary>
+    /// <exception cref="ConfigurationException">It is larger than such a file ever is.</exception>
+    public static byte[] ReadBytes(string path)
+    {
+        long length = new FileInfo(path).Length;
+        return length <= MostBytes
+            ? File.ReadAllBytes(path)
+            : throw new ConfigurationException(
+                new Fault(path, $"{length} bytes", $"at most {MostBytes}", "Check the file").ToString()
+            );
+    }
+
     /// <param name="path">The file.</param>
     /// <param name="expected">What it should be.</param>
     /// <param name="read">Reads it.</param>

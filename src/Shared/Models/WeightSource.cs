@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Tensors;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -113,11 +114,11 @@ public sealed class WeightSource : IDisposable
         var map = new SortedDictionary<string, string>(StringComparer.Ordinal);
         try
         {
-            using var document = StrictJson.Parse(File.ReadAllBytes(path));
+            using var document = StrictJson.Parse(ForeignFile.ReadBytes(path));
             foreach (var entry in document.RootElement.GetProperty("weight_map").EnumerateObject())
             {
                 string file = entry.Value.GetString() ?? "";
-                if (file != Path.GetFileName(file) || file is "" or "." or "..")
+                if (file.Contains('/', StringComparison.Ordinal) || !ArtifactPath.TryResolve(".", file, out _))
                 {
                     throw new CorruptArtifactException(
                         new Fault(

@@ -19,6 +19,7 @@ public sealed record SafetensorsEntry(string Name, string Dtype, long[] Shape, l
 public sealed class SafetensorsFile : ITensorFile
 {
     private const long MaximumHeaderBytes = 100_000_000;
+    private const int MostAxes = 64; // libtorch's limit
 
     private readonly MemoryMappedFile map;
     private readonly MemoryMappedViewAccessor view;
@@ -301,6 +302,10 @@ public sealed class SafetensorsFile : ITensorFile
                 $"a range within the file's {dataLength} bytes of data",
                 "The file is truncated or damaged: download or write it again"
             );
+        }
+        if (shape.Length > MostAxes)
+        {
+            throw Corrupt(path, field, $"{shape.Length} axes", $"at most {MostAxes}", Remedy);
         }
         long bytes = itemBytes;
         foreach (long size in shape)

@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using Microsoft.ML.Tokenizers;
+using Pipeline.Shared.Text;
 
 namespace Pipeline.Shared.Tokens;
 
@@ -85,7 +86,9 @@ internal sealed class ByteLevelBpe : ITokenizer
             {
                 string[] merges =
                 [
-                    .. File.ReadLines(mergesPath)
+                    .. BoundedLines
+                        .Read(mergesPath)
+                        .Select(line => line.Line)
                         .Where(line => line.Length > 0 && !line.StartsWith("#version", StringComparison.Ordinal)),
                 ];
                 var special = new[] { "<|endoftext|>", named.Bos, named.Eos }
@@ -253,7 +256,7 @@ internal sealed class ByteLevelBpe : ITokenizer
 
     private static T ReadJson<T>(string path, Func<JsonElement, T> read)
     {
-        using var json = StrictJson.Parse(File.ReadAllBytes(path));
+        using var json = StrictJson.Parse(ForeignFile.ReadBytes(path));
         return read(json.RootElement);
     }
 

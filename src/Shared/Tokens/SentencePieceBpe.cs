@@ -44,7 +44,7 @@ internal sealed class SentencePieceBpe : ITokenizer
         var tokenizer = new SentencePieceBpe(hash);
         try
         {
-            tokenizer.ReadModel(path, new CodedInputStream(File.ReadAllBytes(path)));
+            tokenizer.ReadModel(path, new CodedInputStream(ForeignFile.ReadBytes(path)));
         }
         catch (Exception e) when (e is InvalidProtocolBufferException or ArgumentException or FormatException)
         {

@@ -29,7 +29,7 @@ internal sealed record SpecialTokens(string? Bos, string? Eos, int? BosId, int? 
         }
         try
         {
-            using var json = StrictJson.Parse(File.ReadAllBytes(path));
+            using var json = StrictJson.Parse(ForeignFile.ReadBytes(path));
             return (Name(json.RootElement, "bos_token"), Name(json.RootElement, "eos_token"));
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)

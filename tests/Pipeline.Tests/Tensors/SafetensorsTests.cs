@@ -112,6 +112,93 @@ public class SafetensorsTests
             .Contain(path);
     }
 
+    public static TheoryData<string> MalformedEntries()
+    {
+        string[] dtypes = ["1", "null", "[]", "\"\"", "\"f32\"", "\"F32 \"", "{}", "true", "\"\\ud800\""];
+        string[] shapes =
+        [
+            "1",
+            "null",
+            "\"1\"",
+            "{}",
+            "[[1]]",
+            "[\"1\"]",
+            "[1e30]",
+            "[9223372036854775808]",
+            "[true]",
+            "[null]",
+            "[-9223372036854775808]",
+            "[9223372036854775807, 9223372036854775807]",
+            "[2]",
+            "[0]",
+            "[1, 1, 2]",
+            $"[{string.Join(',', Enumerable.Repeat(1, 65))}]",
+        ];
+        string[] offsets =
+        [
+            "null",
+            "4",
+            "\"0,4\"",
+            "{}",
+            "[]",
+            "[0, 4, 4]",
+            "[0, \"4\"]",
+            "[0, 4.5]",
+            "[-4, 0]",
+            "[0, 9223372036854775808]",
+            "[0, 9223372036854775807]",
+            "[null, null]",
+            "[4, 4]",
+            "[0, 3]",
+            "[1, 5]",
+        ];
+        string Entry(string dtype, string shape, string offset) =>
+            $"{{\"a\": {{\"dtype\": {dtype}, \"shape\": {shape}, \"data_offsets\": {offset}}}}}";
+        string[] entries = ["null", "1", "\"x\"", "[]", "true"];
+        const string F32 = "\"F32\"";
+        return
+        [
+            .. dtypes.Select(dtype => Entry(dtype, "[1]", "[0, 4]")),
+            .. shapes.Select(shape => Entry(F32, shape, "[0, 4]")),
+            .. offsets.Select(offset => Entry(F32, "[1]", offset)),
+            .. entries.Select(entry => $"{{\"a\": {entry}}}"),
+            """{"__metadata__": null}""",
+            """{"__metadata__": [1]}""",
+            """{"__metadata__": {"a": {"b": "c"}}}""",
+            "null",
+            "1",
+            "\"a\"",
+            "",
+            "{} x",
+            "{}{}",
+            "\0\0\0\0",
+            "\ufeff{}",
+            "{\"a\": " + new string('[', 100_000),
+            new string('{', 100_000),
+            "{\"a\": {\"dtype\": \"F32\", \"dtype\": \"F32\", \"shape\": [1], \"data_offsets\": [0, 4]}}",
+        ];
+    }
+
+    [Theory]
+    [MemberData(nameof(MalformedEntries), DisableDiscoveryEnumeration = true)]
+    public void A_malformed_entry_is_a_typed_error_in_little_memory(string header)
+    {
+        using var folder = new TempFolder();
+        string path = Write(
+            folder,
+            stream => WriteRaw(stream, header, (ulong)Encoding.UTF8.GetByteCount(header), dataBytes: 4)
+        );
+        long before = GC.GetAllocatedBytesForCurrentThread();
+
+        ((Action)(() => SafetensorsFile.Open(path).Dispose()))
+            .Should()
+            .Throw<CorruptArtifactException>(header[..Math.Min(80, header.Length)])
+            .Which.Message.Should()
+            .Contain(path);
+
+        (GC.GetAllocatedBytesForCurrentThread() - before).Should().BeLessThan(64 << 20);
+    }
+
     [Theory]
     [InlineData(ulong.MaxValue)]
     [InlineData(100_000_001ul)]
