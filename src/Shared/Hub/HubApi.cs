@@ -103,11 +103,19 @@ internal sealed partial class HubApi(HubOptions options, HubTransport transport,
         }
     }
 
+    /// <summary>The hash that the hub itself gives with a body; null from storage, whose ETags are hashes of other things.</summary>
+    public string? BodyHash(HttpResponseMessage response) =>
+        transport.IsHub(response.RequestMessage!.RequestUri!)
+        && Bare(Header(response, "X-Linked-Etag") ?? Header(response, "ETag")) is { } etag
+        && HubFile.IsHash(etag)
+            ? etag
+            : null;
+
     /// <summary>An ETag without its weakness mark and quotes.</summary>
-    public static string? Bare(string? etag) =>
+    private static string? Bare(string? etag) =>
         etag is null ? null : (etag.StartsWith("W/", StringComparison.Ordinal) ? etag[2..] : etag).Trim('"');
 
-    public static string? Header(HttpResponseMessage response, string name) =>
+    private static string? Header(HttpResponseMessage response, string name) =>
         response.Headers.NonValidated.TryGetValues(name, out var values) ? values.First() : null;
 
     private static string Escape(string path) =>

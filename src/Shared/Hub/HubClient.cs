@@ -1,5 +1,3 @@
-using Pipeline.Shared.Artifacts;
-
 namespace Pipeline.Shared.Hub;
 
 /// <summary>
@@ -186,9 +184,9 @@ public sealed class HubClient : IDisposable
         new(
             new Fault(
                 options.CacheFolder,
-                e is IOException io && DiskFull.Is(io) ? "no space left on the disk" : e.Message,
-                "a cache folder that can be written, with room for the files",
-                "Free space or set HF_HUB_CACHE to another folder, then run again: what was fetched is kept"
+                e.Message,
+                "a cache folder that can be read and written",
+                "Check its rights and its disk, or set HF_HUB_CACHE to another folder"
             ).ToString(),
             e
         );

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Globalization;
+using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Shared.Hub;
 
@@ -48,7 +49,7 @@ internal sealed class HubDownload(
                     cancel
                 )
                 .ConfigureAwait(false);
-            if (partial.TryPublish())
+            if (Publish(file, partial))
             {
                 return;
             }
@@ -86,9 +87,8 @@ internal sealed class HubDownload(
         using var watch = new StallWatch(time, options.StallTimeout, cancel);
         using var response = await api.OpenAsync(reference, file.Path, head.Location, partial.Length, watch)
             .ConfigureAwait(false);
-        string? etag = HubApi.Bare(HubApi.Header(response, "X-Linked-Etag") ?? HubApi.Header(response, "ETag"));
-        bool isTold = etag is not null && etag.Length == file.ETag.Length && HubFile.IsHash(etag);
-        Check("ETag", etag, file.ETag, !isTold);
+        string? hash = api.BodyHash(response);
+        Check("ETag", hash, file.ETag, hash is null);
         Position(response, file, partial);
         await ReadBodyAsync(response, file, partial, progress, attempts, watch).ConfigureAwait(false);
         return true;
@@ -142,7 +142,7 @@ internal sealed class HubDownload(
                     progress.Set(file, 0);
                     throw new HubTransientException($"a body longer than the file's {file.Size} bytes");
                 }
-                partial.Append(buffer.AsSpan(0, read));
+                Append(buffer.AsSpan(0, read), file, partial);
                 attempts.Reached(partial.Length);
                 progress.Set(file, partial.Length);
             }
@@ -157,6 +157,30 @@ internal sealed class HubDownload(
         }
 
         Task<int> Next(CancellationToken token) => body.ReadAsync(buffer, token).AsTask();
+    }
+
+    private static void Append(ReadOnlySpan<byte> bytes, HubFile file, PartialBlob partial)
+    {
+        try
+        {
+            partial.Append(bytes);
+        }
+        catch (IOException e) when (DiskFull.Is(e))
+        {
+            throw HubErrors.NoSpace(partial.FinalPath, file.Size - partial.Length, e);
+        }
+    }
+
+    private static bool Publish(HubFile file, PartialBlob partial)
+    {
+        try
+        {
+            return partial.TryPublish();
+        }
+        catch (IOException e) when (DiskFull.Is(e)) // some file systems tell only when flushed
+        {
+            throw HubErrors.NoSpace(partial.FinalPath, file.Size, e);
+        }
     }
 
     private static void Check(string what, string? found, string expected, bool isUntold)

@@ -97,6 +97,17 @@ internal static class HubErrors
             ).ToString()
         );
 
+    public static StageFailedException NoSpace(string blob, long needed, IOException e) =>
+        new(
+            new Fault(
+                blob,
+                "no space left on the disk",
+                string.Create(CultureInfo.InvariantCulture, $"room for {needed} bytes more"),
+                "Free space or set HF_HUB_CACHE to another folder, then run again: what was fetched is kept"
+            ).ToString(),
+            e
+        );
+
     public static string Status(HttpResponseMessage response) =>
         string.Create(CultureInfo.InvariantCulture, $"the server answered {(int)response.StatusCode}");
 

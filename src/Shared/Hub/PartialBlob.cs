@@ -36,12 +36,19 @@ internal sealed class PartialBlob : IDisposable
         {
             stream.SetLength(0);
         }
-        byte[] buffer = new byte[(int)Math.Min(ReadBytes, Math.Max(stream.Length, 1))];
-        for (int read; (read = stream.Read(buffer)) > 0; )
+        long there = stream.Length;
+        byte[] buffer = new byte[(int)Math.Min(ReadBytes, Math.Max(there, 1))];
+        while (Length < there)
         {
+            int read = stream.Read(buffer, 0, (int)Math.Min(buffer.Length, there - Length));
+            if (read == 0)
+            {
+                throw new EndOfStreamException($"{path} was cut while it was read");
+            }
             hash.Append(buffer.AsSpan(0, read));
+            Length += read;
         }
-        flushed = Length = stream.Position;
+        flushed = Length;
     }
 
     public string FinalPath { get; }
