@@ -8,11 +8,13 @@ namespace Pipeline;
 /// <summary>Progress on the console: bars on a terminal, a line every few seconds elsewhere.</summary>
 internal static class ConsoleProgress
 {
-    public static void Run(Action<IProgressSink> work)
+    /// <param name="work">Tells how far it is.</param>
+    /// <param name="plain">Where plain lines go; null for the output.</param>
+    public static void Run(Action<IProgressSink> work, TextWriter? plain = null)
     {
         if (!AnsiConsole.Profile.Capabilities.Interactive || Console.IsOutputRedirected)
         {
-            work(new PlainLines());
+            work(new PlainLines(plain ?? Console.Out));
             return;
         }
         AnsiConsole
@@ -51,7 +53,7 @@ internal static class ConsoleProgress
         public void Say(string line) => AnsiConsole.WriteLine(line);
     }
 
-    private sealed class PlainLines : IProgressSink
+    private sealed class PlainLines(TextWriter output) : IProgressSink
     {
         private static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
         private string current = "";
@@ -81,9 +83,9 @@ internal static class ConsoleProgress
                 CultureInfo.InvariantCulture,
                 $"{task}: {done:N0} of {total:N0} {unit}, {Rate(done - first, clock.Elapsed, unit)}{left} {detail}"
             );
-            Console.WriteLine(line.TrimEnd());
+            output.WriteLine(line.TrimEnd());
         }
 
-        public void Say(string line) => Console.WriteLine(line);
+        public void Say(string line) => output.WriteLine(line);
     }
 }

@@ -13,6 +13,7 @@ root.Subcommands.Add(StatusCommand.Create());
 root.Subcommands.Add(VerifyCommand.Create());
 root.Subcommands.Add(ScoreCommand.Create());
 root.Subcommands.Add(PretrainCommand.Create());
+root.Subcommands.Add(FetchCommand.Create());
 root.Subcommands.Add(ReportCommand.Create());
 root.Subcommands.Add(ViewCommand.Create());
 root.Subcommands.Add(ConvertCommand.Create());

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Hub;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Text;
 using Pipeline.Shared.Tokens;
@@ -13,13 +14,21 @@ namespace Pipeline.Shared;
 /// <summary>A pipeline's model, tokenizer, text and hooks, opened and checked against each other before any stage runs.</summary>
 public sealed class RunInputs
 {
-    private RunInputs(PipelineConfig config, string where, string folder, Device device, bool allowDrift)
+    private RunInputs(
+        PipelineConfig config,
+        string where,
+        string folder,
+        Device device,
+        bool allowDrift,
+        string modelPath,
+        string textPath
+    )
     {
         (Config, Folder, Device, AllowDrift) = (config, folder, device, allowDrift);
         Environment = ComputeEnvironment.Of(device);
-        Model = ModelFolder.Open(config.Model);
-        Tokenizer = Tokenizers.Load(config.Model);
-        Text = TextSources.Open(config.Text, $"{where}: text");
+        Model = ModelFolder.Open(modelPath);
+        Tokenizer = Tokenizers.Load(modelPath);
+        Text = TextSources.Open(textPath, $"{where}: text");
         Hooks =
         [
             .. config.Harvest.Hooks.Select(
@@ -66,14 +75,32 @@ public sealed class RunInputs
     /// <param name="folder">The run's folder.</param>
     /// <param name="device">Where tensors live.</param>
     /// <param name="allowDrift">Whether unfinished work of another environment may be continued.</param>
+    /// <param name="progress">Told of what is fetched from the hub for an <c>hf://</c> name; null where nobody watches.</param>
+    /// <param name="cancel">Stops fetching; what arrived is kept.</param>
     /// <exception cref="ConfigurationException">Settings that do not fit the model, the tokenizer or the text.</exception>
+    /// <exception cref="PipelineException">As <see cref="HubFolder.Resolve"/>.</exception>
     public static RunInputs Open(
         PipelineConfig config,
         string where,
         string folder,
         Device device,
-        bool allowDrift = false
-    ) => new(config, where, folder, device, allowDrift);
+        bool allowDrift = false,
+        IProgressSink? progress = null,
+        CancellationToken cancel = default
+    )
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        progress ??= new NoProgress();
+        return new(
+            config,
+            where,
+            folder,
+            device,
+            allowDrift,
+            HubFolder.Resolve(config.Model, progress, cancel),
+            HubFolder.Resolve(config.Text, progress, cancel)
+        );
+    }
 
     public string HarvestFolder => Path.Combine(Folder, "harvest");
 

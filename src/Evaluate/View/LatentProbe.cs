@@ -3,6 +3,7 @@ using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Autoencoders.Formats;
+using Pipeline.Shared.Hub;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Tokens;
 using static TorchSharp.torch;
@@ -59,7 +60,7 @@ public sealed class LatentProbe : IDisposable
     public static LatentProbe Open(string runFolder)
     {
         var run = RunFolderReader.ReadRun(runFolder);
-        string path = run.ModelPath ?? run.ModelId;
+        string path = HubFolder.Resolve(run.ModelPath ?? run.ModelId, new NoProgress(), CancellationToken.None);
         return new LatentProbe(runFolder, path, run.ModelHash);
     }
 

@@ -15,10 +15,10 @@ internal static class ExplainCommand
         command.SetAction(parsed =>
             CommandRunner.Run(
                 parsed,
-                _ =>
+                cancel =>
                 {
                     var (config, runFolder) = options.Load(parsed);
-                    var run = options.Open(parsed, config, runFolder);
+                    var run = options.Open(parsed, config, runFolder, cancel);
                     foreach (var (_, folder) in new StageGraph(run).All())
                     {
                         string name = Path.GetRelativePath(run.Folder, folder.Path);

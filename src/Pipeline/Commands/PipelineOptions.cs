@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Pipeline.Shared;
 using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Hub;
 
 namespace Pipeline.Commands;
 
@@ -51,16 +52,33 @@ internal sealed class PipelineOptions
     /// <param name="config">As loaded.</param>
     /// <param name="folder">The run's folder.</param>
     /// <param name="threadsOtherwise">CPU threads where neither command line nor file says; null leaves it to libtorch.</param>
-    public RunInputs Open(ParseResult parsed, PipelineConfig config, string folder, int? threadsOtherwise = null)
+    /// <param name="cancel">Stops fetching from the hub.</param>
+    public RunInputs Open(
+        ParseResult parsed,
+        PipelineConfig config,
+        string folder,
+        CancellationToken cancel,
+        int? threadsOtherwise = null
+    )
     {
         CommandRunner.UseThreads(parsed.GetValue(threads) ?? config.Threads ?? threadsOtherwise);
-        return RunInputs.Open(
-            config,
-            parsed.GetValue(file)!,
-            folder,
-            CommandRunner.OpenDevice(parsed.GetValue(device)!),
-            parsed.GetValue(allowDrift)
-        );
+        RunInputs Open(IProgressSink? progress) =>
+            RunInputs.Open(
+                config,
+                parsed.GetValue(file)!,
+                folder,
+                CommandRunner.OpenDevice(parsed.GetValue(device)!),
+                parsed.GetValue(allowDrift),
+                progress,
+                cancel
+            );
+        if (!HubFolder.IsHubUrl(config.Model) && !HubFolder.IsHubUrl(config.Text))
+        {
+            return Open(null);
+        }
+        RunInputs? run = null;
+        ConsoleProgress.Run(progress => run = Open(progress));
+        return run!;
     }
 
     /// <summary>The same options for a worker: resolved folder and threads, so that all workers agree.</summary>

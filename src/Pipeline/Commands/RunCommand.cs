@@ -46,13 +46,13 @@ internal static class RunCommand
                     var (config, folder) = options.Load(parsed);
                     if (share is not null)
                     {
-                        Share(options.Open(parsed, config, folder), wanted, share, cancel);
+                        Share(options.Open(parsed, config, folder, cancel), wanted, share, cancel);
                         return 0;
                     }
                     // Before anything large is read: a second run is refused at once.
                     using var held = RunLock.Acquire(folder);
                     bool slurm = UsesSlurm(parsed.GetValue(executor)!);
-                    var run = options.Open(parsed, config, folder, slurm ? config.Slurm.Cpus : null);
+                    var run = options.Open(parsed, config, folder, cancel, slurm ? config.Slurm.Cpus : null);
                     IExecutor where = slurm
                         ? new SlurmExecutor(config.Slurm, [.. ThisProgram(), "run", .. options.Repeat(parsed, run)])
                         : new LocalExecutor();

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Pipeline.Evaluate;
+using Pipeline.Shared.Hub;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Text;
 using Pipeline.Shared.Tokens;
@@ -11,7 +12,10 @@ internal static class ScoreCommand
 {
     public static Command Create()
     {
-        var model = new Argument<string>("model") { Description = "A model folder in Hugging Face layout." };
+        var model = new Argument<string>("model")
+        {
+            Description = "A model folder in Hugging Face layout, or hf://ORG/NAME[@REVISION].",
+        };
         var text = new Argument<string>("text") { Description = "A text source." };
         var tokens = new Option<long>("--tokens")
         {
@@ -38,16 +42,28 @@ internal static class ScoreCommand
                 cancel =>
                 {
                     CommandRunner.UseThreads(parsed.GetValue(threads));
+                    string modelPath = Local(parsed.GetValue(model)!);
                     var score = Scorer.Score(
-                        ModelFolder.Open(parsed.GetValue(model)!),
-                        Tokenizers.Load(parsed.GetValue(model)!),
-                        TextSources.Open(parsed.GetValue(text)!, "text"),
+                        ModelFolder.Open(modelPath),
+                        Tokenizers.Load(modelPath),
+                        TextSources.Open(Local(parsed.GetValue(text)!), "text"),
                         parsed.GetValue(tokens),
                         parsed.GetValue(context),
                         cancel
                     );
                     Console.WriteLine(parsed.GetValue(json) ? score.ToJson().ToJsonString() : score.ToString());
                     return 0;
+
+                    // What is fetched is told on the error stream: the output is the score alone.
+                    string Local(string path)
+                    {
+                        string local = path;
+                        if (HubFolder.IsHubUrl(path))
+                        {
+                            ConsoleProgress.Run(sink => local = HubFolder.Resolve(path, sink, cancel), Console.Error);
+                        }
+                        return local;
+                    }
                 }
             )
         );

@@ -42,8 +42,8 @@ public sealed class KillTests(SmallRun small) : IClassFixture<SmallRun>
             number =>
             {
                 using var folder = new TempFolder();
-                var environment = new Dictionary<string, string> { ["PIPELINE_FAILPOINT"] = $"{number}" };
-                var killed = SaeProcess.Finish(SaeProcess.Start(small.Arguments(folder["run"]), environment));
+                var environment = new Dictionary<string, string?> { ["PIPELINE_FAILPOINT"] = $"{number}" };
+                var killed = SaeProcess.Finish(SaeProcess.Start(environment, small.Arguments(folder["run"])));
                 killed.ExitCode.Should().Be(137, $"failpoint {number} kills: {killed.Error}");
                 return small.FinishAndCompare(folder["run"], $"killed after '{passed[number - 1]}' ({number})");
             }
@@ -114,8 +114,8 @@ public sealed class SmallRun : IDisposable
     public SmallRun()
     {
         string log = folder["failpoints"];
-        var environment = new Dictionary<string, string> { ["PIPELINE_FAILPOINT_LOG"] = log };
-        using var process = SaeProcess.Start(Arguments(folder["whole"]), environment);
+        var environment = new Dictionary<string, string?> { ["PIPELINE_FAILPOINT_LOG"] = log };
+        using var process = SaeProcess.Start(environment, Arguments(folder["whole"]));
         Time(process);
         process.ExitCode.Should().Be(0);
         Failpoints = File.ReadAllLines(log);

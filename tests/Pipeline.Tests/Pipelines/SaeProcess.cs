@@ -9,7 +9,7 @@ internal static class SaeProcess
 
     public static Result Run(params string[] arguments) => Finish(Start(arguments));
 
-    /// <summary>Waits for a started process and gives what it said; disposes it.</summary>
+    /// <summary>Waits for a process of <see cref="Start(string[])"/> and disposes it.</summary>
     public static Result Finish(Process started)
     {
         using var process = started;
@@ -19,9 +19,10 @@ internal static class SaeProcess
         return new Result(process.ExitCode, output.GetAwaiter().GetResult(), error.GetAwaiter().GetResult());
     }
 
-    public static Process Start(params string[] arguments) => Start(arguments, []);
+    public static Process Start(params string[] arguments) => Start(new Dictionary<string, string?>(), arguments);
 
-    public static Process Start(string[] arguments, Dictionary<string, string> environment)
+    /// <summary>Starts the command with some variables set, or, where the value is null, unset.</summary>
+    public static Process Start(IReadOnlyDictionary<string, string?> environment, params string[] arguments)
     {
         var start = new ProcessStartInfo("dotnet")
         {

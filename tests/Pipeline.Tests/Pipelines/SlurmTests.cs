@@ -14,8 +14,15 @@ public sealed class SlurmTests(TinyRun tiny, SlurmCluster cluster) : IClassFixtu
         SaeProcess.Run("run", tiny.Pipeline, "--out", alone.Path, "--threads", "1").ExitCode.Should().Be(0);
 
         var running = SaeProcess.Start(
-            ["run", tiny.Pipeline, "--out", shared.Path, "--threads", "1", "--executor", "slurm"],
-            cluster.Environment
+            cluster.Environment,
+            "run",
+            tiny.Pipeline,
+            "--out",
+            shared.Path,
+            "--threads",
+            "1",
+            "--executor",
+            "slurm"
         );
         int killed = KillWorkers(running, shared.Path, wanted: 2);
         var result = SaeProcess.Finish(running);
@@ -30,10 +37,10 @@ public sealed class SlurmTests(TinyRun tiny, SlurmCluster cluster) : IClassFixtu
     public void Where_there_is_no_Slurm_the_run_says_so()
     {
         using var folder = new TempFolder();
-        var nothing = new Dictionary<string, string> { ["PATH"] = folder.Path };
+        var nothing = new Dictionary<string, string?> { ["PATH"] = folder.Path };
 
         var result = SaeProcess.Finish(
-            SaeProcess.Start(["run", tiny.Pipeline, "--out", folder["run"], "--executor", "slurm"], nothing)
+            SaeProcess.Start(nothing, "run", tiny.Pipeline, "--out", folder["run"], "--executor", "slurm")
         );
 
         result.ExitCode.Should().Be(2);
@@ -90,7 +97,7 @@ public sealed class SlurmCluster : IDisposable
         }
     }
 
-    public Dictionary<string, string> Environment => new() { ["SLURM_CONF"] = Path.Combine(root, "slurm.conf") };
+    public Dictionary<string, string?> Environment => new() { ["SLURM_CONF"] = Path.Combine(root, "slurm.conf") };
 
     /// <summary>Skips the test where there is no Slurm; fails it there with CI=true.</summary>
     public void Require()

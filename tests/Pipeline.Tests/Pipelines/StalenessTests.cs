@@ -99,8 +99,8 @@ public sealed class StalenessTests : IDisposable
     {
         string run = folder["drift"];
         string[] cut = ["run", tiny.Pipeline, "--out", run, "--only", "harvest", "--threads", "1"];
-        var environment = new Dictionary<string, string> { ["PIPELINE_FAILPOINT"] = "20" };
-        SaeProcess.Finish(SaeProcess.Start(cut, environment)).ExitCode.Should().Be(137);
+        var environment = new Dictionary<string, string?> { ["PIPELINE_FAILPOINT"] = "20" };
+        SaeProcess.Finish(SaeProcess.Start(environment, cut)).ExitCode.Should().Be(137);
 
         var refused = SaeProcess.Run("run", tiny.Pipeline, "--out", run, "--only", "harvest", "--threads", "2");
         var allowed = SaeProcess.Run([.. cut[..^1], "2", "--allow-drift"]);

@@ -1,0 +1,74 @@
+namespace Pipeline.Shared.Hub;
+
+/// <summary>
+/// Cancels network work that brings nothing for a while. One periodic timer looks at the time of the last byte: a timeout
+/// strategy bounds a whole try, which would cut off long downloads that are doing well.
+/// </summary>
+internal sealed class StallWatch : IDisposable
+{
+    private const int LooksPerLimit = 4;
+
+    private readonly TimeProvider time;
+    private readonly TimeSpan limit;
+    private readonly CancellationToken outer;
+    private readonly CancellationTokenSource source;
+    private readonly ITimer timer;
+    private long last;
+
+    public StallWatch(TimeProvider time, TimeSpan limit, CancellationToken outer)
+    {
+        this.time = time;
+        this.limit = limit;
+        this.outer = outer;
+        source = CancellationTokenSource.CreateLinkedTokenSource(outer);
+        last = time.GetTimestamp();
+        var period = limit / LooksPerLimit;
+        timer = time.CreateTimer(_ => Look(), null, period, period);
+    }
+
+    /// <summary>Runs one network call; what goes wrong in it is worth another try.</summary>
+    /// <exception cref="HubTransientException">The network failed, or nothing came for the limit.</exception>
+    /// <exception cref="OperationCanceledException">The caller's token was cancelled.</exception>
+    public async Task<T> Guard<T>(Func<CancellationToken, Task<T>> call)
+    {
+        try
+        {
+            T result = await call(source.Token).ConfigureAwait(false);
+            Volatile.Write(ref last, time.GetTimestamp());
+            return result;
+        }
+        catch (Exception) when (outer.IsCancellationRequested)
+        {
+            throw new OperationCanceledException(outer);
+        }
+        catch (Exception e) when (source.IsCancellationRequested)
+        {
+            throw new HubTransientException($"nothing came for {limit.TotalSeconds:0} s", inner: e);
+        }
+        catch (Exception e) when (e is HttpRequestException or IOException)
+        {
+            throw Broken(e);
+        }
+    }
+
+    public void Dispose()
+    {
+        timer.Dispose();
+        source.Dispose();
+    }
+
+    private static HubTransientException Broken(Exception e) => new($"the connection failed ({e.Message})", inner: e);
+
+    private void Look()
+    {
+        if (time.GetElapsedTime(Volatile.Read(ref last)) < limit)
+        {
+            return;
+        }
+        try
+        {
+            source.Cancel();
+        }
+        catch (ObjectDisposedException) { } // the work ended while the timer was on its way
+    }
+}
