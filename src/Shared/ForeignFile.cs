@@ -6,11 +6,18 @@ internal static class ForeignFile
     /// <summary>Larger than any tokenizer or index in use.</summary>
     private const int MostBytes = 64 << 20;
 
+    /// <summary>Bytes of the file itself where the path is a link to it, as in the hub's cache: FileInfo measures the link.</summary>
+    public static long LengthOf(string path)
+    {
+        using var file = File.OpenHandle(path);
+        return RandomAccess.GetLength(file);
+    }
+
     /// <summary>A whole file that is read into memory.</summary>
     /// <exception cref="ConfigurationException">It is larger than such a file ever is.</exception>
     public static byte[] ReadBytes(string path)
     {
-        long length = new FileInfo(path).Length;
+        long length = LengthOf(path);
         return length <= MostBytes
             ? File.ReadAllBytes(path)
             : throw new ConfigurationException(

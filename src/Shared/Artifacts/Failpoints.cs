@@ -34,7 +34,9 @@ internal static class Failpoints
             passed++;
             if (Log is not null)
             {
+#pragma warning disable RS0030 // A test's log, no artifact.
                 File.AppendAllText(Log, $"{step} {Path.GetFileName(path)}\n");
+#pragma warning restore RS0030
             }
             if (passed == Deadly)
             {

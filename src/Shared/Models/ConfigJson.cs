@@ -24,7 +24,7 @@ public sealed class ConfigJson
             );
         }
         const int MaximumBytes = 16 * 1024 * 1024;
-        if (new FileInfo(path).Length > MaximumBytes)
+        if (ForeignFile.LengthOf(path) > MaximumBytes)
         {
             throw new ConfigurationException(
                 new Fault(path, "a file of more than 16 MB", "a Hugging Face config.json", "Check the file").ToString()

@@ -67,8 +67,8 @@ public sealed class SafetensorsFile : ITensorFile
                 ).ToString()
             );
         }
-        long length = new FileInfo(path).Length;
         using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read);
+        long length = stream.Length; // FileInfo would measure a link, which the hub's cache is full of
         byte[] header = ReadHeader(path, stream, length);
         long dataBegin = 8 + header.LongLength;
         var (entries, metadata) = ParseHeader(path, header, length - dataBegin);

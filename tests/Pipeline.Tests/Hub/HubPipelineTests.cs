@@ -1,0 +1,75 @@
+using Pipeline.Tests.Pipelines;
+
+namespace Pipeline.Tests.Hub;
+
+/// <summary>A pipeline whose model is a name on the hub.</summary>
+public sealed class HubPipelineTests(TinyRun tiny) : IClassFixture<TinyRun>
+{
+    [Fact]
+    public async Task A_model_on_the_hub_runs_through_the_pipeline_and_then_offline()
+    {
+        await using var test = await HubTest.StartAsync();
+        using var folder = new TempFolder();
+        foreach (
+            string name in new[]
+            {
+                "config.json",
+                "model.safetensors",
+                "vocab.json",
+                "merges.txt",
+                "tokenizer_config.json",
+            }
+        )
+        {
+            test.Server.Add(name, File.ReadAllBytes(Path.Combine(tiny.Model, name)));
+        }
+        string[] arguments =
+        [
+            "run",
+            tiny.Pipeline,
+            "--threads",
+            "1",
+            "--set",
+            $"model=hf://{HubServer.Repository}@{HubServer.Commit}",
+            "--out",
+        ];
+
+        var local = SaeProcess.Run("run", tiny.Pipeline, "--threads", "1", "--out", folder["local"]);
+        var fetched = Run(test, offline: null, [.. arguments, folder["fetched"]]);
+        var offline = Run(test, offline: "1", [.. arguments, folder["offline"]]);
+
+        local.ExitCode.Should().Be(0, local.Error);
+        fetched.ExitCode.Should().Be(0, fetched.Error);
+        offline.ExitCode.Should().Be(0, offline.Error);
+        // Shards and SAEs name the model they come from, so their bytes differ; the figures do not.
+        string metrics = Path.Combine(
+            "evaluate",
+            "blocks.1.hook_resid_post",
+            "topk-64-k4-dead1k-lr0.001",
+            "metrics.json"
+        );
+        foreach (string run in new[] { "fetched", "offline" })
+        {
+            File.ReadAllText(Path.Combine(folder[run], metrics))
+                .Should()
+                .Be(File.ReadAllText(Path.Combine(folder["local"], metrics)));
+        }
+        ArtifactHashes.Of(folder["offline"]).Should().Equal(ArtifactHashes.Of(folder["fetched"]));
+        test.ShouldBeSound(fetched.Output + fetched.Error + offline.Output + offline.Error);
+    }
+
+    private static SaeProcess.Result Run(HubTest test, string? offline, string[] arguments) =>
+        SaeProcess.Finish(
+            SaeProcess.Start(
+                new Dictionary<string, string?>
+                {
+                    ["HF_ENDPOINT"] = test.Server.Endpoint.AbsoluteUri,
+                    ["HF_HUB_CACHE"] = test.Cache,
+                    ["HF_TOKEN"] = HubTest.TokenCanary,
+                    ["HF_HUB_OFFLINE"] = offline,
+                    ["NO_PROXY"] = "127.0.0.1",
+                },
+                arguments
+            )
+        );
+}
