@@ -16,7 +16,12 @@ internal sealed class FetchProgress(IProgressSink sink, string task, IReadOnlyLi
     {
         lock (gate)
         {
-            done += bytes - arrived.GetValueOrDefault(file);
+            long before = arrived.GetValueOrDefault(file);
+            if (bytes == before)
+            {
+                return;
+            }
+            done += bytes - before;
             arrived[file] = bytes;
             if (done == total || Math.Abs(done - shown) >= Step)
             {

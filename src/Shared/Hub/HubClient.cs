@@ -86,7 +86,7 @@ public sealed class HubClient : IDisposable
         if (options.Offline)
         {
             return cache.ReadRef()
-                ?? throw HubErrors.Offline(reference, options.CacheFolder, $"revision '{reference.Revision}' is");
+                ?? throw HubErrors.Offline(reference, options.CacheFolder, $"revision '{reference.Revision}'");
         }
         string commit = await retry
             .RunAsync($"{reference}", progress, (_, inner) => api.CommitAsync(reference, inner), cancel)
@@ -103,7 +103,7 @@ public sealed class HubClient : IDisposable
         {
             var missing = listed.FirstOrDefault(file => !cache.Has(commit, file));
             return missing is null ? Describe(reference, cache, commit, [.. listed.Select(file => file.Path)])
-                : options.Offline ? throw HubErrors.Offline(reference, options.CacheFolder, $"{missing.Path} is")
+                : options.Offline ? throw HubErrors.Offline(reference, options.CacheFolder, missing.Path)
                 : null;
         }
         // No listing: huggingface_hub may have put the files there. One file, or a model, shows by itself whether it is all.
@@ -111,12 +111,12 @@ public sealed class HubClient : IDisposable
         bool isFile = reference.Path is { } path && !reference.IsGlob && present is [var only] && only == path;
         bool isModel = reference.Path is null && !reference.IsDataset;
         string? lacks =
-            present.Length == 0 ? "none of its files"
+            present.Length == 0 ? "file of it"
             : isModel ? ModelFiles.Lacks(cache.Snapshot(commit))
             : null;
         if (options.Offline && lacks is not null)
         {
-            throw HubErrors.Offline(reference, options.CacheFolder, $"{lacks} {(present.Length == 0 ? "are" : "is")}");
+            throw HubErrors.Offline(reference, options.CacheFolder, lacks);
         }
         bool isKnownWhole = lacks is null && (isFile || isModel);
         return isKnownWhole || options.Offline ? Describe(reference, cache, commit, present) : null;

@@ -87,11 +87,14 @@ internal static class HubErrors
                 + $"{reference.Revision} for what it holds"
         );
 
+    /// <param name="reference">What was asked for.</param>
+    /// <param name="cacheFolder">Where it is not.</param>
+    /// <param name="missing">What is missing, to follow "no".</param>
     public static StageFailedException Offline(HubReference reference, string cacheFolder, string missing) =>
         new(
             new Fault(
                 $"{reference}",
-                $"{missing} not in {cacheFolder}, and HF_HUB_OFFLINE is set",
+                $"no {missing} in {cacheFolder}, and HF_HUB_OFFLINE is set",
                 "a complete copy in the cache",
                 $"Unset HF_HUB_OFFLINE and run: sae fetch {reference}"
             ).ToString()

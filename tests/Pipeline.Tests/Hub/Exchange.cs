@@ -126,8 +126,7 @@ internal sealed class Exchange(HubServer server, HttpContext context, Offered? f
 
     public async Task SilenceAsync(TestTime time)
     {
-        time.Pass(TimeSpan.FromSeconds(31));
-        await Task.Delay(Timeout.Infinite, context.RequestAborted);
+        await time.PassAsync(TimeSpan.FromSeconds(31), context.RequestAborted);
     }
 
     private async Task WriteAsync(ReadOnlyMemory<byte> bytes)

@@ -57,18 +57,28 @@ internal sealed class TestTime : TimeProvider
         return watch;
     }
 
-    /// <summary>Time passes, and the watches look.</summary>
-    public void Pass(TimeSpan time)
+    /// <summary>
+    /// Time passes in steps until <paramref name="end"/>, and the watches of now look after each: one step alone could fall
+    /// together with the arrival of a byte. Watches that come later, of the next try, are left in peace.
+    /// </summary>
+    public async Task PassAsync(TimeSpan step, CancellationToken end)
     {
         Watch[] looking;
         lock (gate)
         {
-            passed += time;
             looking = [.. watches];
         }
-        foreach (var watch in looking)
+        while (!end.IsCancellationRequested)
         {
-            watch.Look();
+            lock (gate)
+            {
+                passed += step;
+            }
+            foreach (var watch in looking)
+            {
+                watch.Look();
+            }
+            await Task.Delay(TimeSpan.FromMilliseconds(5), end);
         }
     }
 
