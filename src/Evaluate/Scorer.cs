@@ -80,7 +80,15 @@ public static class Scorer
         long scored = 0;
         long tokens = 0;
         var counts = new long[folder.Config.Vocabulary];
-        foreach (var batch in packer.Pack(counter.Count(text.Read())).Chunk(Math.Max(1, TokensPerForward / length)))
+        // The text's own bytes where all of it is scored; where it is cut, those of the tokens that are.
+        bool isCut = maximumTokens < long.MaxValue;
+        long cutBytes = 0;
+        var contexts = packer.Pack(counter.Count(text.Read()));
+        if (isCut)
+        {
+            contexts = contexts.Take((int)Math.Clamp(maximumTokens / length, 1, int.MaxValue));
+        }
+        foreach (var batch in contexts.Chunk(Math.Max(1, TokensPerForward / length)))
         {
             cancel.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
@@ -91,14 +99,13 @@ public static class Scorer
             foreach (var packed in batch)
             {
                 tokens += packed.Tokens.Length;
+                cutBytes += isCut
+                    ? Encoding.UTF8.GetByteCount(tokenizer.Decode([.. packed.Tokens.Where(t => t != tokenizer.BosId)]))
+                    : 0;
                 foreach (int token in packed.Tokens.AsSpan(1))
                 {
                     counts[token]++;
                 }
-            }
-            if (tokens >= maximumTokens)
-            {
-                break;
             }
         }
         if (scored == 0)
@@ -116,7 +123,7 @@ public static class Scorer
         return new TextScore(
             scored,
             loss / scored,
-            loss / scored / Math.Log(2) * tokens / counter.Bytes,
+            loss / scored / Math.Log(2) * tokens / (isCut ? cutBytes : counter.Bytes),
             entropy,
             scored / clock.Elapsed.TotalSeconds
         );

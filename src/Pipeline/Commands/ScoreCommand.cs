@@ -19,7 +19,7 @@ internal static class ScoreCommand
         var text = new Argument<string>("text") { Description = "A text source." };
         var tokens = new Option<long>("--tokens")
         {
-            Description = "At most this many.",
+            Description = "At most this many, in whole contexts (at least one).",
             DefaultValueFactory = _ => long.MaxValue,
         };
         var context = new Option<int?>("--context")
