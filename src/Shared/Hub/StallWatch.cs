@@ -1,7 +1,7 @@
 namespace Pipeline.Shared.Hub;
 
 /// <summary>
-/// Cancels network work that brings nothing for a while. One periodic timer looks at the time of the last byte: a timeout
+/// Cancels network work that brings nothing for a while. One periodic timer looks how long the call under way has waited: a timeout
 /// strategy bounds a whole try, which would cut off long downloads that are doing well.
 /// </summary>
 internal sealed class StallWatch : IDisposable
@@ -13,7 +13,8 @@ internal sealed class StallWatch : IDisposable
     private readonly CancellationToken outer;
     private readonly CancellationTokenSource source;
     private readonly ITimer timer;
-    private long last;
+    private long since;
+    private volatile bool waits; // what the caller does between calls, such as flushing to a slow disk, is no stall
 
     public StallWatch(TimeProvider time, TimeSpan limit, CancellationToken outer)
     {
@@ -21,7 +22,6 @@ internal sealed class StallWatch : IDisposable
         this.limit = limit;
         this.outer = outer;
         source = CancellationTokenSource.CreateLinkedTokenSource(outer);
-        last = time.GetTimestamp();
         var period = limit / LooksPerLimit;
         timer = time.CreateTimer(_ => Look(), null, period, period);
     }
@@ -31,11 +31,11 @@ internal sealed class StallWatch : IDisposable
     /// <exception cref="OperationCanceledException">The caller's token was cancelled.</exception>
     public async Task<T> Guard<T>(Func<CancellationToken, Task<T>> call)
     {
+        Volatile.Write(ref since, time.GetTimestamp());
+        waits = true;
         try
         {
-            T result = await call(source.Token).ConfigureAwait(false);
-            Volatile.Write(ref last, time.GetTimestamp());
-            return result;
+            return await call(source.Token).ConfigureAwait(false);
         }
         catch (Exception) when (outer.IsCancellationRequested)
         {
@@ -47,7 +47,11 @@ internal sealed class StallWatch : IDisposable
         }
         catch (Exception e) when (e is HttpRequestException or IOException)
         {
-            throw Broken(e);
+            throw new HubTransientException($"the connection failed ({e.Message})", inner: e);
+        }
+        finally
+        {
+            waits = false;
         }
     }
 
@@ -57,11 +61,9 @@ internal sealed class StallWatch : IDisposable
         source.Dispose();
     }
 
-    private static HubTransientException Broken(Exception e) => new($"the connection failed ({e.Message})", inner: e);
-
     private void Look()
     {
-        if (time.GetElapsedTime(Volatile.Read(ref last)) < limit)
+        if (!waits || time.GetElapsedTime(Volatile.Read(ref since)) < limit)
         {
             return;
         }

@@ -57,6 +57,33 @@ public sealed class FetchProcessTests
     }
 
     [Fact]
+    public async Task A_terminated_fetch_exits_with_5_and_keeps_what_arrived()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "SIGTERM is Unix'.");
+        await using var test = await HubTest.StartAsync();
+        var file = test.Server.Add("big.bin", HubTest.Bytes(2 * MiB));
+        string partial = Path.Combine(test.RepositoryFolder, "blobs", file.ETag + ".incomplete");
+        test.Server.Script(Route.Cdn, exchange => UpTo(exchange, MiB, partial, new long[1], 0));
+
+        var process = Start(test);
+        while (!(new FileInfo(partial) is { Exists: true } grown && grown.Length == MiB))
+        {
+            process.HasExited.Should().BeFalse("it is not done yet");
+            await Task.Delay(2, TestContext.Current.CancellationToken);
+        }
+        string pid = process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        using (var kill = Process.Start("kill", ["-TERM", pid]))
+        {
+            await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+        var result = SaeProcess.Finish(process);
+
+        result.ExitCode.Should().Be(5, result.Error);
+        result.Error.Should().Contain("interrupted");
+        new FileInfo(partial).Length.Should().Be(MiB);
+    }
+
+    [Fact]
     public async Task The_output_is_the_path_alone_and_no_stream_shows_the_token()
     {
         await using var test = await HubTest.StartAsync();
