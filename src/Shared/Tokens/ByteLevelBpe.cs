@@ -16,6 +16,9 @@ internal sealed class ByteLevelBpe : ITokenizer
     /// <summary>Ids are indices of tables: one beyond this is damage, not a vocabulary.</summary>
     private const int LargestId = 1 << 23;
 
+    /// <summary>They are compiled into a pattern, which takes long for long ones.</summary>
+    private const int LongestSpecialToken = 1024;
+
     /// <summary>A pattern comes with the model and may need exponential time; real ones take microseconds.</summary>
     private static readonly TimeSpan LongestMatch = TimeSpan.FromSeconds(1);
 
@@ -26,6 +29,13 @@ internal sealed class ByteLevelBpe : ITokenizer
 
     private ByteLevelBpe(Parts parts, SpecialTokens named, string hash)
     {
+        normalize = parts.NormalizeNfc ? text => Nfc.IsSurelyNormal(text) ? text : Nfc.Normalize(text) : text => text;
+        if (parts.Special.Keys.FirstOrDefault(piece => piece.Length > LongestSpecialToken) is { } endless)
+        {
+            throw new InvalidDataException(
+                $"a special token of {endless.Length} characters, more than {LongestSpecialToken}"
+            );
+        }
         tokenizer = BpeTokenizer.Create(
             new BpeOptions(parts.Vocabulary)
             {
@@ -38,7 +48,6 @@ internal sealed class ByteLevelBpe : ITokenizer
                 ),
             }
         );
-        normalize = parts.NormalizeNfc ? text => Nfc.IsSurelyNormal(text) ? text : Nfc.Normalize(text) : text => text;
         var ids = AllIds(parts);
         if (ids.FirstOrDefault(pair => pair.Value is < 0 or > LargestId) is { Key: { } wrong } entry)
         {

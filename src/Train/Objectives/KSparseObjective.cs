@@ -1,0 +1,150 @@
+using Pipeline.Shared.Autoencoders;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Train.Objectives;
+
+/// <summary>
+/// Keeps the k largest latents of each row (TopK, Gao et al. 2024) or the k·B largest of the batch (BatchTopK, Bussmann et al.
+/// 2024), and revives dead ones by AuxK. With groups, each prefix of the dictionary reconstructs x by itself (Matryoshka,
+/// Bussmann et al. 2025).
+/// </summary>
+internal sealed record KSparseObjective
+{
+    public required int K { get; init; }
+
+    /// <summary>Whether k is an average over the batch.</summary>
+    public bool OverBatch { get; init; }
+
+    /// <summary>Latents of each group, the first of the dictionary first; null for one group.</summary>
+    public IReadOnlyList<int>? GroupSizes { get; init; }
+
+    /// <summary>Weight of each group's reconstruction in the sum; null for equal ones that sum to 1.</summary>
+    public IReadOnlyList<double>? GroupWeights { get; init; }
+
+    /// <summary>Selects by activation times decoder norm, so that a decoder without constraint cannot cheat the selection.</summary>
+    public bool SelectsByDecoderNorm { get; init; }
+
+    public double AuxCoefficient { get; init; }
+
+    public int AuxK { get; init; }
+
+    public AuxKForm AuxKForm { get; init; }
+
+    public SaeLosses Of(TopKAutoencoder sae, Tensor xBD, LossContext context)
+    {
+        var centeredBD = sae.SubtractsDecoderBias ? xBD - sae.b_dec : xBD;
+        var preActsBF = nn.functional.linear(centeredBD, sae.W_enc, sae.b_enc);
+        var W_dec = sae.W_dec;
+        if (SelectsByDecoderNorm)
+        {
+            var normsF1 = W_dec.norm(1, keepdim: true);
+            preActsBF = preActsBF * normsF1.squeeze(-1);
+            W_dec = W_dec / normsF1;
+        }
+        var latentsBF = Keep(nn.functional.relu(preActsBF));
+        var (reconstruction, terms, reconstructionBD) = Reconstruct(latentsBF, W_dec, sae.b_dec, xBD);
+        var deadF = context.DeadF(latentsBF.detach().sum(dim: 0) > 0);
+        var aux = Auxiliary(preActsBF, W_dec, sae.b_dec, (xBD - reconstructionBD).detach(), deadF);
+        terms.Add(("aux_loss", aux));
+        return new SaeLosses(
+            reconstruction + (AuxCoefficient * aux),
+            LossTerms.SquaredError(xBD, reconstructionBD),
+            terms,
+            latentsBF,
+            reconstructionBD
+        );
+    }
+
+    /// <summary>The smallest positive latent kept of the batch, for the threshold that stands for k at inference.</summary>
+    public static double SmallestKept(Tensor latentsBF)
+    {
+        using var scope = NewDisposeScope();
+        var positive = latentsBF.detach().masked_select(latentsBF.detach() > 0);
+        return positive.numel() == 0 ? 0 : positive.min().to(float64).item<double>();
+    }
+
+    private Tensor Keep(Tensor reluBF)
+    {
+        if (OverBatch)
+        {
+            var flat = reluBF.flatten();
+            var (valuesN, indicesN) = flat.topk(
+                (int)Math.Min(flat.numel(), (long)K * reluBF.shape[0]),
+                -1,
+                sorted: false
+            );
+            return zeros_like(flat).scatter(0, indicesN, valuesN).reshape(reluBF.shape);
+        }
+        var (valuesBK, indicesBK) = reluBF.topk(K, -1, sorted: false);
+        return zeros_like(reluBF).scatter(1, indicesBK, valuesBK);
+    }
+
+    private (Tensor Loss, List<(string, Tensor)> Terms, Tensor ReconstructionBD) Reconstruct(
+        Tensor latentsBF,
+        Tensor W_dec,
+        Tensor b_dec,
+        Tensor xBD
+    )
+    {
+        var terms = new List<(string, Tensor)>();
+        if (GroupSizes is not { } sizes)
+        {
+            var wholeBD = latentsBF.matmul(W_dec) + b_dec;
+            return (LossTerms.SquaredError(xBD, wholeBD), terms, wholeBD);
+        }
+        var reconstructionBD = b_dec.expand_as(xBD);
+        var loss = zeros([], xBD.dtype, xBD.device);
+        long first = 0;
+        for (int group = 0; group < sizes.Count; group++)
+        {
+            var ownBG = latentsBF.narrow(1, first, sizes[group]);
+            reconstructionBD = reconstructionBD + ownBG.matmul(W_dec.narrow(0, first, sizes[group]));
+            first += sizes[group];
+            var squaredError = LossTerms.SquaredError(xBD, reconstructionBD);
+            loss = loss + (squaredError * (GroupWeights?[group] ?? (1.0 / sizes.Count)));
+            terms.Add(($"mse_{first}", squaredError));
+        }
+        return (loss, terms, reconstructionBD);
+    }
+
+    /// <summary>The dead latents' loss; 0 where none is dead.</summary>
+    private Tensor Auxiliary(Tensor preActsBF, Tensor W_dec, Tensor b_dec, Tensor residualBD, Tensor deadF)
+    {
+        var deadIndices = deadF.nonzero().squeeze(-1);
+        long dead = deadIndices.numel();
+        if (dead == 0 || AuxCoefficient == 0)
+        {
+            return zeros([], residualBD.dtype, residualBD.device);
+        }
+        bool normalized = AuxKForm != AuxKForm.ScaledByDead;
+        var deadActsBN = preActsBF.index_select(1, deadIndices);
+        deadActsBN = normalized ? nn.functional.relu(deadActsBN) : deadActsBN;
+        var (valuesBK, chosenBK) = deadActsBN.topk((int)Math.Min(AuxK, dead), -1, sorted: false);
+        var auxActsBN = zeros_like(deadActsBN).scatter(1, chosenBK, valuesBK);
+        var decodedBD = auxActsBN.matmul(W_dec.index_select(0, deadIndices));
+        if (!normalized)
+        {
+            return LossTerms.SquaredError(residualBD, decodedBD + b_dec) * Math.Min(1, dead / (double)AuxK);
+        }
+        if (AuxKForm == AuxKForm.NormalizedMovingBias)
+        {
+            decodedBD = decodedBD + (b_dec - b_dec.detach());
+        }
+        var variance = (residualBD - residualBD.mean([0], keepdim: true)).square().sum(-1).mean();
+        return (LossTerms.SquaredError(residualBD, decodedBD) / variance).nan_to_num(0.0);
+    }
+}
+
+/// <summary>How the dead latents' reconstruction of the residual is scored.</summary>
+internal enum AuxKForm
+{
+    /// <summary>Error over the residual's variance, positive activations (Gao et al. 2024, section A.2).</summary>
+    Normalized,
+
+    /// <summary>The same, its gradient reaching b_dec as well: OpenAI's code adds b_dec to both sides, detached on one.</summary>
+    NormalizedMovingBias,
+
+    /// <summary>Plain error of a decoding with b_dec, scaled by dead over k_aux, any sign of activations: SAELens' form.</summary>
+    ScaledByDead,
+}

@@ -1,0 +1,45 @@
+using static TorchSharp.torch;
+
+namespace Pipeline.Train.Objectives;
+
+/// <summary>What a batch costs an SAE in training, and what it cost it with; Total carries the gradient graph.</summary>
+/// <param name="Total">What is minimised.</param>
+/// <param name="Reconstruction">Mean over the batch of Σ over D of (x - x̂)².</param>
+/// <param name="Terms">The other terms by name, before their coefficients.</param>
+/// <param name="LatentsBF">f, [B, F].</param>
+/// <param name="ReconstructionBD">x̂, [B, D].</param>
+internal sealed record SaeLosses(
+    Tensor Total,
+    Tensor Reconstruction,
+    IReadOnlyList<(string Name, Tensor Value)> Terms,
+    Tensor LatentsBF,
+    Tensor ReconstructionBD
+);
+
+/// <summary>What a loss depends on beside weights and activations.</summary>
+/// <param name="SparsityScale">From 0 to 1 during the sparsity's warm-up.</param>
+/// <param name="DeadF">
+/// Given which latents fired in this batch (bool [F]), which count as dead (bool [F]): one that fires now leaves the dead
+/// before an auxiliary loss sees them.
+/// </param>
+internal sealed record LossContext(double SparsityScale, Func<Tensor, Tensor> DeadF)
+{
+    /// <summary>No warm-up, nothing dead.</summary>
+    public static LossContext Plain { get; } = new(1, fired => zeros_like(fired));
+}
+
+internal static class LossTerms
+{
+    /// <summary>Mean over the batch of Σ over D of (x - x̂)².</summary>
+    public static Tensor SquaredError(Tensor xBD, Tensor reconstructionBD) =>
+        (xBD - reconstructionBD).square().sum(-1).mean();
+
+    /// <summary>Σ over latents of f, each weighted by its decoder row's norm where one is given; mean over the batch.</summary>
+    public static Tensor L1(Tensor latentsBF, Tensor? normsF) =>
+        (normsF is null ? latentsBF : latentsBF * normsF).sum(-1).mean();
+
+    public static Tensor DecoderNormsF(Tensor W_dec) => W_dec.norm(1, keepdim: true).squeeze(-1);
+
+    /// <summary>1 where |u| &lt; ½: the kernel of JumpReLU's straight-through estimators.</summary>
+    public static Tensor Rectangle(Tensor u) => (u.abs() < 0.5).to(u.dtype);
+}
