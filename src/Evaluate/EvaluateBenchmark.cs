@@ -26,7 +26,7 @@ public static class EvaluateBenchmark
         var pending = run.Hooks.SelectMany(hook => run.Config.Train.Saes.Select(sae => (hook, sae))).ToList();
         foreach (var (hook, sae) in pending)
         {
-            SaveUntrained(run, run.SaeFolder(hook, sae), sae.FeaturesFor(run.Model.Config.Width), sae.K);
+            SaveUntrained(run, run.SaeFolder(hook, sae), sae.FeaturesFor(run.Model.Config.Width), sae.K!.Value);
         }
         var contexts = run.Batches(heldOut: true, run.Config.Evaluate.Tokens.Value, run.Config.Evaluate.Batch).ToList();
         long tokens = contexts.Sum(batch => batch.Sum(context => (long)context.Tokens.Length));

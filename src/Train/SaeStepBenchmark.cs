@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Pipeline.Shared.Benchmarks;
+using Pipeline.Shared.Configuration;
 using static TorchSharp.torch;
 
 namespace Pipeline.Train;
@@ -24,17 +25,19 @@ public static class SaeStepBenchmark
         using var scope = NewDisposeScope();
         manual_seed(1);
         var xBD = randn(batch, width);
-        var recipe = new TopKRecipe
+        var sae = new SaeConfig
         {
+            Architecture = Architecture.TopK,
             Features = features,
             K = k,
-            AuxK = Math.Max(1, width / 2),
-            AuxCoefficient = 1.0 / 32,
-            DeadAfter = long.MaxValue,
-            GradientClip = 1,
-            Seed = 1,
         };
-        using var trainer = new TopKTrainer(recipe, TopKTrainer.Initialize(recipe, xBD));
+        using var trainer = new SaeTrainer(
+            SaeLearners.Recipe(sae) with
+            {
+                DeadAfter = long.MaxValue,
+            },
+            SaeLearners.New(sae, xBD, 1, repeats)
+        );
         double step = Stopclock.MedianMilliseconds(repeats, () => trainer.TrainOneStep(xBD, 1e-4));
 
         using var none = no_grad();

@@ -9,7 +9,7 @@ namespace Pipeline.Train;
 
 /// <summary>
 /// Reconstruction loss and gradients of a TopK SAE on the CPU, written out by hand: the encoder's GEMM in chunks of rows by
-/// libtorch, then only the K kept latents of each row are touched. <see cref="TopKLoss"/> is its plain twin.
+/// libtorch, then only the K kept latents of each row are touched. <see cref="Objectives.KSparseObjective"/> is its plain twin.
 /// <code>
 /// chunk: GEMM ─> top k ─> x̂, residual ─> gradient of each kept value      (rows in parallel)
 /// entries by row ─> entries by latent ─> gradient rows of W_enc, W_dec    (latents in parallel)

@@ -17,7 +17,7 @@ namespace Pipeline.Train;
 
 /// <summary>
 /// <code>
-/// shards of one hook ──seeded order──> batches ──> TopK step ──> SAE (SAELens folder)
+/// shards of one hook ──seeded order──> batches ──> step ──> SAE (SAELens folder)
 ///                                                      └── metrics.jsonl, checkpoints/
 /// </code>
 /// One SAE at one hook. A checkpoint holds weights, moments, counters and the step; the step gives the data cursor and the
@@ -39,7 +39,6 @@ public sealed class TrainStage
     private readonly StageFolder stage;
     private readonly IProgressSink progress;
     private readonly string folder;
-    private readonly TopKRecipe recipe;
     private readonly long steps;
     private readonly ulong seed;
     private readonly MetricsLog metrics;
@@ -51,19 +50,8 @@ public sealed class TrainStage
         folder = stage.Path;
         metrics = new MetricsLog(Path.Combine(folder, MetricsName));
         checkpoints = stage.Checkpoints;
-        int width = run.Model.Config.Width;
         seed = sae.Seed ?? run.Config.Seed;
         steps = Math.Max(1, run.Config.Train.Tokens.Value / run.Config.Train.Batch);
-        recipe = new TopKRecipe
-        {
-            Features = sae.FeaturesFor(width),
-            K = sae.K,
-            AuxK = sae.AuxKFor(width),
-            AuxCoefficient = sae.AuxCoefficient,
-            DeadAfter = sae.DeadAfter.Value,
-            GradientClip = sae.GradientClip,
-            Seed = RandomStreams.Derive(seed, "train", $"decoder {hook}"),
-        };
     }
 
     private string Task => $"train {hook} {Path.GetFileName(folder)}";
@@ -103,15 +91,16 @@ public sealed class TrainStage
         stage.Begin(run.Environment, run.AllowDrift);
         // Every shard's hash is compared before a byte of it is used.
         using var data = ActivationDataset.OpenHarvest(run.HarvestFolder, hook.ToString());
-        using var trainer = NewTrainer(data);
+        var (trainer, scale) = NewTrainer(data);
+        using var disposed = trainer;
         RestoreCheckpoint(trainer);
         var cursor = OpenCursor(data);
         cursor.Seek(trainer.Step * run.Config.Train.Batch);
         using (var batches = new PrefetchingBatches(cursor, run.Config.Train.Batch))
         {
-            TrainSteps(trainer, batches, cancel);
+            TrainSteps(trainer, scale, batches, cancel);
         }
-        Seal(trainer, clock.Elapsed);
+        Seal(trainer, scale, clock.Elapsed);
     }
 
     private ActivationCursor OpenCursor(ActivationDataset data) =>
@@ -122,18 +111,35 @@ public sealed class TrainStage
             run.Config.Train.ShuffleWindow
         );
 
-    private TopKTrainer NewTrainer(ActivationDataset data)
+    /// <summary>A trainer with initial weights, and the factor its activations are multiplied by.</summary>
+    private (SaeTrainer Trainer, double Scale) NewTrainer(ActivationDataset data)
     {
         using var scope = NewDisposeScope();
         int rows = (int)Math.Min(InitializationRows, data.Rows);
         var sample = new float[rows * data.Width];
         OpenCursor(data).NextBatch(sample);
-        return new TopKTrainer(recipe, TopKTrainer.Initialize(recipe, OnDevice(sample, rows)));
+        var sampleBD = OnDevice(sample, rows);
+        double factor = Scale(sampleBD);
+        var learner = SaeLearners.New(
+            sae,
+            factor == 1 ? sampleBD : sampleBD * factor,
+            RandomStreams.Derive(seed, "train", $"decoder {hook}"),
+            steps
+        );
+        return (new SaeTrainer(SaeLearners.Recipe(sae), learner), factor);
     }
+
+    private double Scale(Tensor sampleBD) =>
+        sae.ScaleUsed switch
+        {
+            ActivationScale.Unit => 1 / Math.Sqrt(sampleBD.to(float64).square().sum(-1).mean().item<double>()),
+            ActivationScale.SqrtD => Math.Sqrt(sampleBD.shape[1]) / sampleBD.to(float64).norm(-1).mean().item<double>(),
+            _ => 1,
+        };
 
     private Tensor OnDevice(float[] rowsBD, int rows) => tensor(rowsBD, rows, rowsBD.Length / rows, device: run.Device);
 
-    private void TrainSteps(TopKTrainer trainer, PrefetchingBatches batches, CancellationToken cancel)
+    private void TrainSteps(SaeTrainer trainer, double scale, PrefetchingBatches batches, CancellationToken cancel)
     {
         int batch = run.Config.Train.Batch;
         long checkpointEvery = Math.Max(1, (run.Config.Train.CheckpointEvery.Value + batch - 1) / batch);
@@ -146,7 +152,8 @@ public sealed class TrainStage
                 trainer.ResetFireCounts();
             }
             double rate = LearningRate(trainer.Step);
-            var step = trainer.TrainOneStep(OnDevice(batches.Next(), batch), rate);
+            var xBD = OnDevice(batches.Next(), batch);
+            var step = trainer.TrainOneStep(scale == 1 ? xBD : xBD * scale, rate, SparsityScale(trainer.Step));
             Record(trainer, step, rate, batch);
             bool interrupted = cancel.IsCancellationRequested && trainer.Step < steps;
             if (interrupted || (trainer.Step % checkpointEvery == 0 && trainer.Step < steps))
@@ -166,7 +173,10 @@ public sealed class TrainStage
         sae.LearningRateFor(run.Model.Config.Width)
         * LearningRateSchedule.WarmupThenDecay(step, steps, (long)(sae.Warmup * steps), (long)(sae.Decay * steps));
 
-    private void Record(TopKTrainer trainer, StepMetrics step, double rate, int batch)
+    private double SparsityScale(long step) =>
+        LearningRateSchedule.WarmupThenDecay(step, steps, (long)(sae.SparsityWarmup * steps), 0);
+
+    private void Record(SaeTrainer trainer, StepMetrics step, double rate, int batch)
     {
         if (!double.IsFinite(step.Loss))
         {
@@ -183,21 +193,23 @@ public sealed class TrainStage
         {
             return;
         }
-        metrics.Add(
-            new JsonObject
-            {
-                ["step"] = trainer.Step,
-                ["tokens"] = trainer.Step * batch,
-                ["loss"] = step.Loss,
-                ["mse"] = step.Mse,
-                ["aux_loss"] = step.AuxLoss,
-                ["fvu"] = step.Fvu,
-                ["l0"] = step.L0,
-                ["dead_fraction"] = step.Dead / (double)recipe.Features,
-                ["gradient_norm"] = step.GradientNorm,
-                ["learning_rate"] = rate,
-            }
-        );
+        var line = new JsonObject
+        {
+            ["step"] = trainer.Step,
+            ["tokens"] = trainer.Step * batch,
+            ["loss"] = step.Loss,
+            ["mse"] = step.Mse,
+        };
+        foreach (var (name, value) in step.Terms)
+        {
+            line[name] = value;
+        }
+        line["fvu"] = step.Fvu;
+        line["l0"] = step.L0;
+        line["dead_fraction"] = step.Dead / (double)trainer.Sae.Features;
+        line["gradient_norm"] = step.GradientNorm;
+        line["learning_rate"] = rate;
+        metrics.Add(line);
         progress.Update(
             Task,
             trainer.Step * (double)batch,
@@ -207,14 +219,14 @@ public sealed class TrainStage
         );
     }
 
-    private void SaveCheckpoint(TopKTrainer trainer) =>
+    private void SaveCheckpoint(SaeTrainer trainer) =>
         checkpoints.Save(
             trainer.Step,
             stream => SafetensorsWriter.Write(stream, trainer.State()),
             new JsonObject { ["metrics"] = metrics.Write().ToJson() }
         );
 
-    private void RestoreCheckpoint(TopKTrainer trainer)
+    private void RestoreCheckpoint(SaeTrainer trainer)
     {
         if (checkpoints.Open() is { } checkpoint)
         {
@@ -224,7 +236,7 @@ public sealed class TrainStage
         }
     }
 
-    private void Seal(TopKTrainer trainer, TimeSpan wall)
+    private void Seal(SaeTrainer trainer, double scale, TimeSpan wall)
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
@@ -238,14 +250,32 @@ public sealed class TrainStage
         var outputs = new List<ManifestOutput>(
             new SaeLensFormat().Save(
                 folder,
-                new SaeFile(trainer.Sae, origin, new SaeTraining("topk", sae.K))
+                new SaeFile(trainer.ForInference().Unscaled(scale), origin, Training())
                 {
                     FrequencyF = trainer.FiringFrequencyF(),
                 }
             )
         );
         outputs.Add(ManifestOutput.Of(MetricsName, metrics.Write()));
-        var results = new JsonObject { ["steps"] = steps, ["last"] = metrics.Last!.DeepClone() };
+        var results = new JsonObject
+        {
+            ["steps"] = steps,
+            ["activation_scale"] = scale,
+            ["last"] = metrics.Last!.DeepClone(),
+        };
         stage.Complete(outputs, results, run.Provenance(wall));
     }
+
+    /// <summary>As SAELens names it.</summary>
+    private SaeTraining Training() =>
+        new(
+            sae.Architecture switch
+            {
+                Architecture.MatryoshkaBatchTopK => "matryoshka_batchtopk",
+                Architecture.StandardApril => "standard",
+                _ => Spelling.Of(sae.Architecture),
+            },
+            sae.K,
+            sae.Architecture == Architecture.MatryoshkaBatchTopK ? sae.GroupSizesFor(run.Model.Config.Width) : null
+        );
 }

@@ -84,6 +84,13 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
         return WithShiftedEncoder(decoderBias ? shiftF : -shiftF) with { SubtractsDecoderBias = decoderBias };
     }
 
+    /// <summary>
+    /// For plain activations what this one is for activations multiplied by <paramref name="factor"/>: W_enc times it, W_dec
+    /// and b_dec divided by it, so that the latents stay the same. New tensors belong to the caller's dispose scope.
+    /// </summary>
+    public Autoencoder Unscaled(double factor) =>
+        factor == 1 ? this : this with { W_enc = W_enc * factor, W_dec = W_dec / factor, b_dec = b_dec / factor };
+
     /// <summary>This autoencoder on <paramref name="device"/>, in place of this one.</summary>
     public Autoencoder To(Device device)
     {

@@ -9,4 +9,25 @@ public enum Architecture
     /// an auxiliary loss that revives dead ones.</summary>
     [JsonStringEnumMemberName("topk")]
     TopK,
+
+    /// <summary>Keeps the k·B largest latents of a batch of B rows; a threshold stands for k at inference.</summary>
+    [JsonStringEnumMemberName("batchtopk")]
+    BatchTopK,
+
+    /// <summary>BatchTopK whose first latents also reconstruct alone, group by group.</summary>
+    [JsonStringEnumMemberName("matryoshka-batchtopk")]
+    MatryoshkaBatchTopK,
+
+    /// <summary>ReLU with an L1 penalty and a unit decoder (Towards Monosemanticity).</summary>
+    Standard,
+
+    /// <summary>ReLU with an L1 penalty weighted by decoder norm, no constraint on the decoder (Anthropic, April 2024).</summary>
+    StandardApril,
+
+    /// <summary>A gate decides which latents fire, a magnitude how much.</summary>
+    Gated,
+
+    /// <summary>Each latent has a threshold that is learnt, with an L0 penalty.</summary>
+    [JsonStringEnumMemberName("jumprelu")]
+    JumpRelu,
 }

@@ -7,6 +7,8 @@ namespace Pipeline.Shared.Configuration;
 /// D is the width of the activations.</summary>
 public sealed record SaeConfig : IValidated
 {
+    private static readonly double[] DefaultGroups = [1.0 / 32, 1.0 / 16, 1.0 / 8, 1.0 / 4, 17.0 / 32];
+
     /// <summary>The kind of autoencoder.</summary>
     public required Architecture Architecture { get; init; }
 
@@ -23,9 +25,41 @@ public sealed record SaeConfig : IValidated
     [AtLeast(1)]
     public int? Features { get; init; }
 
-    /// <summary>K, the features active per row; at most F. Required for topk.</summary>
+    /// <summary>K, the features active per row (on average, for batchtopk); at most F. Required for the topk family,
+    /// refused elsewhere.</summary>
     [AtLeast(1)]
-    public required int K { get; init; }
+    public int? K { get; init; }
+
+    /// <summary>λ, the weight of the L1 penalty. Required for standard, standard-april and gated, refused
+    /// elsewhere.</summary>
+    [Above(0)]
+    public double? L1 { get; init; }
+
+    /// <summary>λ, the weight of the L0 penalty. Required for jumprelu, refused elsewhere.</summary>
+    [Above(0)]
+    public double? L0 { get; init; }
+
+    /// <summary>θ that jumprelu's latents start from. Default 0.001. Ignored elsewhere.</summary>
+    [Above(0)]
+    public double Threshold { get; init; } = 0.001;
+
+    /// <summary>ε, the width of jumprelu's straight-through estimators. Default 0.001. Ignored elsewhere.</summary>
+    [Above(0)]
+    public double Bandwidth { get; init; } = 0.001;
+
+    /// <summary>The fraction of steps over which the L1 or L0 penalty rises from 0. Default 0.05. Ignored by the topk
+    /// family.</summary>
+    [Between(0, 1)]
+    public double SparsityWarmup { get; init; } = 0.05;
+
+    /// <summary>Shares of the dictionary that matryoshka-batchtopk's groups take, first group first; they sum to 1.
+    /// Default: null, 1/32, 1/16, 1/8, 1/4 and the rest. Ignored elsewhere.</summary>
+    [NotEmpty]
+    public IReadOnlyList<double>? Groups { get; init; }
+
+    /// <summary>What activations are multiplied by in training; the factor is folded into the SAE that is saved.
+    /// Default: null, none for the topk family, unit for jumprelu, sqrt-d elsewhere.</summary>
+    public ActivationScale? Scale { get; init; }
 
     /// <summary>The weight of the auxiliary loss that revives dead latents. Default 1/32; 0 switches it off.</summary>
     [AtLeast(0)]
@@ -40,7 +74,8 @@ public sealed record SaeConfig : IValidated
     [AtLeast(1)]
     public TokenCount DeadAfter { get; init; } = new(10_000_000);
 
-    /// <summary>The peak learning rate. Default: null, 2e-4 / √(F / 2^14).</summary>
+    /// <summary>The peak learning rate. Default: null, 2e-4 / √(F / 2^14) for the topk family, 7e-5 for jumprelu, 5e-5
+    /// elsewhere.</summary>
     [Above(0)]
     public double? LearningRate { get; init; }
 
@@ -71,7 +106,7 @@ public sealed record SaeConfig : IValidated
     /// F.</summary>
     public int AuxKFor(int dModel) => Math.Min(AuxK ?? DefaultAuxK(dModel), FeaturesFor(dModel));
 
-    /// <summary>The peak learning rate: <see cref="LearningRate"/>, else 2e-4 / √(F / 2^14).</summary>
+    /// <summary>The peak learning rate: <see cref="LearningRate"/>, else the architecture's.</summary>
     public double LearningRateFor(int dModel) => LearningRate ?? DefaultLearningRate(dModel);
 
     /// <summary>The folder's name: <see cref="Name"/>, else architecture, features and k (<c>topk-1024-k32</c>) and
@@ -82,9 +117,19 @@ public sealed record SaeConfig : IValidated
         {
             return Name;
         }
-        var defaults = new SaeConfig { Architecture = Architecture, K = K };
+        var defaults = new SaeConfig { Architecture = Architecture };
         var identifier = new StringBuilder();
-        identifier.Append(CultureInfo.InvariantCulture, $"{Spelling.Of(Architecture)}-{FeaturesFor(dModel)}-k{K}");
+        identifier.Append(CultureInfo.InvariantCulture, $"{Spelling.Of(Architecture)}-{FeaturesFor(dModel)}-");
+        string sparsity =
+            IsKSparse ? string.Create(CultureInfo.InvariantCulture, $"k{K}")
+            : Architecture == Architecture.JumpRelu ? string.Create(CultureInfo.InvariantCulture, $"l0-{L0}")
+            : string.Create(CultureInfo.InvariantCulture, $"l1-{L1}");
+        identifier.Append(sparsity);
+        AppendUnless("threshold", Threshold, defaults.Threshold);
+        AppendUnless("bandwidth", Bandwidth, defaults.Bandwidth);
+        AppendUnless("sparsitywarmup", SparsityWarmup, defaults.SparsityWarmup);
+        AppendUnless("groups", Join(GroupsUsed), Join(defaults.GroupsUsed));
+        AppendUnless("scale", Spelling.Of(ScaleUsed), Spelling.Of(defaults.ScaleUsed));
         AppendUnless("aux", AuxCoefficient, defaults.AuxCoefficient);
         AppendUnless("auxk", AuxK ?? DefaultAuxK(dModel), DefaultAuxK(dModel));
         AppendUnless("dead", DeadAfter, defaults.DeadAfter);
@@ -94,6 +139,9 @@ public sealed record SaeConfig : IValidated
         AppendUnless("clip", GradientClip, defaults.GradientClip);
         AppendUnless("seed", Seed, defaults.Seed);
         return identifier.ToString();
+
+        static string Join(IReadOnlyList<double> shares) =>
+            string.Join('+', shares.Select(share => share.ToString("G4", CultureInfo.InvariantCulture)));
 
         void AppendUnless<T>(string label, T value, T usual)
         {
@@ -122,6 +170,10 @@ public sealed record SaeConfig : IValidated
         {
             yield return TooManyActive(features, path);
         }
+        foreach (var fault in ValidateSparsity(path))
+        {
+            yield return fault;
+        }
     }
 
     /// <summary>What takes the model's width to tell: more active features than there are, more features than an int
@@ -141,9 +193,79 @@ public sealed record SaeConfig : IValidated
         }
     }
 
+    /// <summary>Whether k says how many latents fire.</summary>
+    public bool IsKSparse =>
+        Architecture is Architecture.TopK or Architecture.BatchTopK or Architecture.MatryoshkaBatchTopK;
+
+    /// <summary><see cref="Scale"/>, else the architecture's.</summary>
+    public ActivationScale ScaleUsed =>
+        Scale
+        ?? (
+            IsKSparse ? ActivationScale.None
+            : Architecture == Architecture.JumpRelu ? ActivationScale.Unit
+            : ActivationScale.SqrtD
+        );
+
+    private IReadOnlyList<double> GroupsUsed => Groups ?? DefaultGroups;
+
+    /// <summary>Latents of each Matryoshka group; the last takes what rounding leaves.</summary>
+    public IReadOnlyList<int> GroupSizesFor(int dModel)
+    {
+        int features = FeaturesFor(dModel);
+        int[] sizes = [.. GroupsUsed.Select(share => (int)(share * features))];
+        sizes[^1] += features - sizes.Sum();
+        return sizes;
+    }
+
+    private IEnumerable<Fault> ValidateSparsity(string path)
+    {
+        string name = Spelling.Of(Architecture);
+        bool usesL0 = Architecture == Architecture.JumpRelu;
+        foreach (
+            var (key, given, used) in new[]
+            {
+                ("k", (double?)K, IsKSparse),
+                ("l1", L1, !IsKSparse && !usesL0),
+                ("l0", L0, usesL0),
+            }
+        )
+        {
+            if (given is null && used)
+            {
+                yield return new Fault(
+                    ConfigPath.Join(path, key),
+                    "nothing",
+                    $"a number, which {name} needs",
+                    "Add it"
+                );
+            }
+            else if (given is not null && !used)
+            {
+                yield return new Fault(
+                    ConfigPath.Join(path, key),
+                    string.Create(CultureInfo.InvariantCulture, $"{given}"),
+                    $"nothing: {name} does not use it",
+                    "Remove it"
+                );
+            }
+        }
+        if (GroupsUsed.Any(share => share <= 0) || Math.Abs(GroupsUsed.Sum() - 1) > 1e-6)
+        {
+            yield return new Fault(
+                ConfigPath.Join(path, "groups"),
+                string.Join(", ", GroupsUsed.Select(share => share.ToString(CultureInfo.InvariantCulture))),
+                "shares above 0 that sum to 1",
+                "Correct them"
+            );
+        }
+    }
+
     private long FeatureCount(int dModel) => Features ?? (long)Expansion * dModel;
 
-    private double DefaultLearningRate(int dModel) => 2e-4 / Math.Sqrt(FeatureCount(dModel) / 16_384.0);
+    private double DefaultLearningRate(int dModel) =>
+        IsKSparse ? 2e-4 / Math.Sqrt(FeatureCount(dModel) / 16_384.0)
+        : Architecture == Architecture.JumpRelu ? 7e-5
+        : 5e-5;
 
     private static int DefaultAuxK(int dModel) => Math.Max(1, dModel / 2);
 

@@ -56,6 +56,21 @@ internal sealed record KSparseObjective
         );
     }
 
+    /// <summary>
+    /// The Normalized form of the dead latents' loss computed from their rows of the encoder alone: what the whole objective
+    /// gives, where no other latent's pre-activation is needed.
+    /// </summary>
+    public static Tensor AuxKOfDead(TopKAutoencoder sae, Tensor xBD, Tensor residualBD, int auxK, Tensor deadF)
+    {
+        var deadIndices = deadF.nonzero().squeeze(-1);
+        if (deadIndices.numel() == 0)
+        {
+            return zeros([], xBD.dtype, xBD.device);
+        }
+        var deadActsBN = sae.PreActivations(xBD, deadIndices);
+        return NormalizedError(deadActsBN, auxK, sae.W_dec.index_select(0, deadIndices), residualBD);
+    }
+
     /// <summary>The smallest positive latent kept of the batch, for the threshold that stands for k at inference.</summary>
     public static double SmallestKept(Tensor latentsBF)
     {
@@ -117,22 +132,39 @@ internal sealed record KSparseObjective
         {
             return zeros([], residualBD.dtype, residualBD.device);
         }
-        bool normalized = AuxKForm != AuxKForm.ScaledByDead;
         var deadActsBN = preActsBF.index_select(1, deadIndices);
-        deadActsBN = normalized ? nn.functional.relu(deadActsBN) : deadActsBN;
-        var (valuesBK, chosenBK) = deadActsBN.topk((int)Math.Min(AuxK, dead), -1, sorted: false);
-        var auxActsBN = zeros_like(deadActsBN).scatter(1, chosenBK, valuesBK);
-        var decodedBD = auxActsBN.matmul(W_dec.index_select(0, deadIndices));
-        if (!normalized)
+        var W_dead = W_dec.index_select(0, deadIndices);
+        if (AuxKForm != AuxKForm.ScaledByDead)
         {
-            return LossTerms.SquaredError(residualBD, decodedBD + b_dec) * Math.Min(1, dead / (double)AuxK);
+            var movingBias = AuxKForm == AuxKForm.NormalizedMovingBias ? b_dec - b_dec.detach() : null;
+            return NormalizedError(nn.functional.relu(deadActsBN), AuxK, W_dead, residualBD, movingBias);
         }
-        if (AuxKForm == AuxKForm.NormalizedMovingBias)
-        {
-            decodedBD = decodedBD + (b_dec - b_dec.detach());
-        }
+        var decodedBD = Decode(deadActsBN, AuxK, W_dead) + b_dec;
+        return LossTerms.SquaredError(residualBD, decodedBD) * Math.Min(1, dead / (double)AuxK);
+    }
+
+    /// <summary>
+    /// Error of the top dead latents' decoding over the residual's variance about its batch mean. Nothing left to
+    /// reconstruct (0/0) counts as 0.
+    /// </summary>
+    private static Tensor NormalizedError(
+        Tensor deadActsBN,
+        int auxK,
+        Tensor W_dead,
+        Tensor residualBD,
+        Tensor? movingBias = null
+    )
+    {
+        var decodedBD = Decode(deadActsBN, auxK, W_dead);
+        decodedBD = movingBias is null ? decodedBD : decodedBD + movingBias;
         var variance = (residualBD - residualBD.mean([0], keepdim: true)).square().sum(-1).mean();
         return (LossTerms.SquaredError(residualBD, decodedBD) / variance).nan_to_num(0.0);
+    }
+
+    private static Tensor Decode(Tensor deadActsBN, int auxK, Tensor W_dead)
+    {
+        var (valuesBK, chosenBK) = deadActsBN.topk((int)Math.Min(auxK, deadActsBN.shape[1]), -1, sorted: false);
+        return zeros_like(deadActsBN).scatter(1, chosenBK, valuesBK).matmul(W_dead);
     }
 }
 

@@ -91,4 +91,39 @@ public sealed class SaeConfigTests
     [InlineData("train.saes=[{architecture: topk, k: 1, name: a}, {architecture: topk, k: 2, name: A}]")]
     public void Autoencoders_given_twice_are_refused_when_the_file_is_read(string setting) =>
         Yaml.RefusalWith(setting).Should().Contain("train.saes[1] (").And.Contain("as saes[0]");
+
+    [Theory]
+    [InlineData("{architecture: topk}", "train.saes[1].k", "which topk needs")]
+    [InlineData("{architecture: gated}", "train.saes[1].l1", "which gated needs")]
+    [InlineData("{architecture: jumprelu}", "train.saes[1].l0", "which jumprelu needs")]
+    [InlineData("{architecture: standard, l1: 1, k: 4}", "train.saes[1].k", "standard does not use it")]
+    [InlineData("{architecture: batchtopk, k: 4, l1: 1}", "train.saes[1].l1", "batchtopk does not use it")]
+    [InlineData("{architecture: standard, l1: -1}", "train.saes[1].l1", "more than 0")]
+    [InlineData("{architecture: matryoshka-batchtopk, k: 4, groups: [0.5, 0.4]}", "train.saes[1].groups", "sum to 1")]
+    public void What_an_architecture_needs_or_does_not_use_is_told(string sae, string where, string why) =>
+        Yaml.RefusalWith($"train.saes=[{{architecture: topk, k: 2}}, {sae}]").Should().Contain(where).And.Contain(why);
+
+    [Theory]
+    [InlineData("standard-april", "standard-april-1024-l1-0.5")]
+    [InlineData("gated", "gated-1024-l1-0.5")]
+    public void Identifiers_hold_the_penalty_where_no_k_is(string architecture, string expected)
+    {
+        var kind = architecture == "gated" ? Architecture.Gated : Architecture.StandardApril;
+        new SaeConfig { Architecture = kind, L1 = 0.5 }
+            .Identifier(128)
+            .Should()
+            .Be(expected);
+    }
+
+    [Fact]
+    public void Groups_take_their_shares_and_the_last_what_is_left()
+    {
+        var sae = new SaeConfig
+        {
+            Architecture = Architecture.MatryoshkaBatchTopK,
+            K = 4,
+            Features = 100,
+        };
+        sae.GroupSizesFor(1).Should().Equal(3, 6, 12, 25, 54);
+    }
 }

@@ -117,7 +117,7 @@ public sealed class YamlConfigurationTests
               batch: 0
               batch: 3
               saes:
-                - {architecture: gated, k: 99999999999}
+                - {architecture: gate, k: 99999999999}
                 -
             """
         );
@@ -136,13 +136,15 @@ public sealed class YamlConfigurationTests
         message.Should().Contain("harvest.heldOut (line 7): found '1.0', expected at least 0 and less than 1.");
         message.Should().Contain("train.batch (line 10): found '0', expected at least 1.");
         message.Should().Contain("(line 11): found the key 'batch' again (first on line 10), expected each key once.");
-        message.Should().Contain("train.saes[0].architecture (line 13): found 'gated', expected one of topk.");
+        message
+            .Should()
+            .Contain("train.saes[0].architecture (line 13): found 'gate', expected one of topk, batchtopk,");
         message
             .Should()
             .Contain("train.saes[0].k (line 13): found '99999999999', expected a whole number from -2147483648 to");
         message
             .Should()
-            .Contain("train.saes[1] (line 14): found nothing, expected a section with the keys architecture, k.");
+            .Contain("train.saes[1] (line 14): found nothing, expected a section with the keys architecture.");
     }
 
     [Fact]

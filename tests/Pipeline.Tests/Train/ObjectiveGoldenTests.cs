@@ -1,4 +1,5 @@
 using Pipeline.Shared.Autoencoders;
+using Pipeline.Train;
 using Pipeline.Train.Objectives;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -47,7 +48,7 @@ public class ObjectiveGoldenTests
         var peer = PeerStep.Of(file, golden);
         var expected = golden.Expected;
 
-        var losses = peer.Losses();
+        var losses = peer.Objective(golden.X);
         losses.Total.backward();
 
         GoldenStep.Compare("loss", losses.Total, expected.GetProperty("loss"), tolerance);
@@ -81,6 +82,98 @@ public class ObjectiveGoldenTests
                 tolerance
             );
         }
+    }
+
+    public static TheoryData<string, string, double> Updated =>
+        [
+            .. Both("dl_standard_towards_monosemanticity"),
+            .. Both("dl_standard_sparsity_warmup"),
+            .. Both("dl_standard_april_2024"),
+            .. Both("dl_gated"),
+            .. Both("dl_jumprelu", 2e-7),
+            .. Both("dl_topk"),
+            .. Both("dl_topk_auxk", 2e-6),
+            .. Both("dl_batchtopk"),
+            .. Both("dl_batchtopk_auxk", 2e-6),
+            .. Both("dl_matryoshka_batchtopk"),
+            .. Both("dl_matryoshka_batchtopk_auxk", 2e-6),
+        ];
+
+    [Theory]
+    [MemberData(nameof(Updated))]
+    public void Weights_after_one_and_three_steps_are_dictionary_learnings(
+        string file,
+        string precision,
+        double tolerance
+    )
+    {
+        using var scope = NewDisposeScope();
+        using var golden = new GoldenStep(file, precision);
+        var peer = PeerStep.Of(file, golden);
+        bool constrainedAdam =
+            file is "dl_gated"
+            || file.StartsWith("dl_standard_t", StringComparison.Ordinal)
+            || file.StartsWith("dl_standard_s", StringComparison.Ordinal);
+        var recipe = new SaeRecipe
+        {
+            DeadAfter = long.MaxValue,
+            GradientClip = constrainedAdam ? 0 : 1,
+            Beta1 = file is "dl_gated" or "dl_jumprelu" ? 0 : 0.9,
+            UnitDecoder = file != "dl_standard_april_2024",
+            ProjectionEpsilon = constrainedAdam ? 0 : 1e-6,
+        };
+        using var trainer = new SaeTrainer(recipe, new AutogradLearner(peer.Sae, (x, _) => peer.Objective(x)));
+
+        for (int step = 1; step <= 3; step++)
+        {
+            trainer.TrainOneStep(golden.X, golden.Number("lr"));
+            if (golden.Expected.GetProperty("params_after_update").TryGetProperty($"{step}", out var after))
+            {
+                foreach (var (name, (value, transposed)) in peer.Parameters)
+                {
+                    GoldenStep.Compare(
+                        $"{name} after {step}",
+                        transposed ? value.t() : value,
+                        after.GetProperty(name),
+                        tolerance
+                    );
+                }
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("dl_batchtopk", "f32", 1e-5)]
+    [InlineData("dl_batchtopk", "f64", 1e-7)] // the peer keeps the threshold in float32
+    public void BatchTopKs_threshold_is_dictionary_learnings(string file, string precision, double tolerance)
+    {
+        using var scope = NewDisposeScope();
+        using var golden = new GoldenStep(file, precision);
+        var peer = PeerStep.Of(file, golden);
+        var sae = (TopKAutoencoder)peer.Sae;
+        var learner = new BatchTopKLearner(
+            sae,
+            new KSparseObjective { K = sae.K, OverBatch = true },
+            new ThresholdAverage(0, 0.999)
+        );
+        var recipe = new SaeRecipe { DeadAfter = long.MaxValue, GradientClip = 1 };
+        using var trainer = new SaeTrainer(recipe, learner);
+
+        trainer.TrainOneStep(golden.X, golden.Number("lr"));
+        GoldenStep.Compare(
+            "first",
+            tensor(learner.Threshold),
+            golden.Expected.GetProperty("threshold_after_loss"),
+            tolerance
+        );
+        trainer.TrainOneStep(golden.X, golden.Number("lr"));
+        trainer.TrainOneStep(golden.X, golden.Number("lr"));
+        GoldenStep.Compare(
+            "third",
+            tensor(learner.Threshold),
+            golden.Expected.GetProperty("threshold_after_3_updates"),
+            tolerance
+        );
     }
 
     /// <summary>

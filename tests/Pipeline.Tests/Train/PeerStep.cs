@@ -6,11 +6,13 @@ using static TorchSharp.torch;
 namespace Pipeline.Tests.Train;
 
 /// <summary>A peer's step in our terms: the option that reproduces it, and its names for parameters and terms.</summary>
-/// <param name="Losses">Computes them.</param>
+/// <param name="Sae">The parameters.</param>
+/// <param name="Objective">Computes the losses of activations.</param>
 /// <param name="Terms">The peer's terms of them.</param>
 /// <param name="Parameters">By the peer's names; whether it stores them transposed.</param>
 internal sealed record PeerStep(
-    Func<SaeLosses> Losses,
+    Autoencoder Sae,
+    Func<Tensor, SaeLosses> Objective,
     Func<SaeLosses, (string Name, Tensor Value)[]> Terms,
     Dictionary<string, (Tensor Value, bool Transposed)> Parameters
 )
@@ -47,10 +49,13 @@ internal sealed record PeerStep(
             golden.Parameter("decoder_weight", transposed: true),
             golden.Parameter("bias")
         );
-        var context = LossContext.Plain with { SparsityScale = golden.Number("sparsity_scale_at_step") };
+        // 500 steps into a warm-up of 2,000 in one file, beyond its end in the others.
+        double step = golden.Root.GetProperty("step").GetDouble();
+        LossContext Context() => LossContext.Plain with { SparsityScale = Math.Min(1, step++ / 2000) };
         var objective = new StandardObjective(golden.Number("l1_penalty"), WeighsByDecoderNorm: april);
         return new PeerStep(
-            () => objective.Of(sae, golden.X, context),
+            sae,
+            x => objective.Of(sae, x, Context()),
             losses =>
                 [
                     ("mse_loss", losses.Reconstruction),
@@ -79,7 +84,8 @@ internal sealed record PeerStep(
         );
         var objective = new GatedObjective(golden.Number("l1_penalty"));
         return new PeerStep(
-            () => objective.Of(sae, golden.X, LossContext.Plain),
+            sae,
+            x => objective.Of(sae, x, LossContext.Plain),
             losses =>
                 [
                     ("mse_loss", losses.Reconstruction),
@@ -119,7 +125,8 @@ internal sealed record PeerStep(
             Bandwidth = (float)golden.Number("bandwidth"), // which the peer keeps in float32
         };
         return new PeerStep(
-            () => objective.Of(sae, threshold, golden.X, LossContext.Plain),
+            sae,
+            x => objective.Of(sae, threshold, x, LossContext.Plain),
             losses => [("l2_loss", losses.Reconstruction)],
             new()
             {
@@ -149,8 +156,10 @@ internal sealed record PeerStep(
             AuxCoefficient = golden.Number("auxk_alpha"),
             AuxK = (int)golden.Number("top_k_aux"),
         };
+        var context = DeadButForThoseThatFire(golden, sae);
         return new PeerStep(
-            () => objective.Of(sae, golden.X, DeadButForThoseThatFire(golden, sae)),
+            sae,
+            x => objective.Of(sae, x, context),
             losses => [("l2_loss", losses.Reconstruction), ("auxk_loss", losses.Terms[^1].Value)],
             new()
             {
@@ -177,8 +186,10 @@ internal sealed record PeerStep(
             AuxCoefficient = golden.Number("auxk_alpha"),
             AuxK = (int)golden.Number("top_k_aux"),
         };
+        var context = DeadButForThoseThatFire(golden, sae);
         return new PeerStep(
-            () => objective.Of(sae, golden.X, DeadButForThoseThatFire(golden, sae)),
+            sae,
+            x => objective.Of(sae, x, context),
             losses =>
                 [
                     ("auxk_loss", losses.Terms[^1].Value),
@@ -200,7 +211,8 @@ internal sealed record PeerStep(
         );
         var objective = new StandardObjective(l1, WeighsByDecoderNorm: true);
         return new PeerStep(
-            () => objective.Of(sae, golden.X, LossContext.Plain),
+            sae,
+            x => objective.Of(sae, x, LossContext.Plain),
             losses => [("mse_loss", losses.Reconstruction), ("l1_loss", losses.Terms.Single().Value * l1)],
             Matrices(sae, sae.b_enc)
         );
@@ -231,7 +243,8 @@ internal sealed record PeerStep(
         var parameters = Matrices(sae, sae.b_enc);
         parameters["log_threshold"] = (logThreshold, false);
         return new PeerStep(
-            () => objective.Of(sae, logThreshold.exp(), golden.X, new LossContext(1, _ => dead)),
+            sae,
+            x => objective.Of(sae, logThreshold.exp(), x, new LossContext(1, _ => dead)),
             losses =>
                 [
                     ("mse_loss", losses.Reconstruction),
@@ -261,7 +274,8 @@ internal sealed record PeerStep(
         };
         var dead = golden.DeadF(sae.Features);
         return new PeerStep(
-            () => objective.Of(sae, golden.X, new LossContext(1, _ => dead)),
+            sae,
+            x => objective.Of(sae, x, new LossContext(1, _ => dead)),
             losses =>
                 [
                     ("mse_loss", losses.Reconstruction),
@@ -295,10 +309,12 @@ internal sealed record PeerStep(
             AuxKForm = AuxKForm.NormalizedMovingBias,
         };
         double scale = golden.Expected.GetProperty("losses").GetProperty("mse_scale").GetDouble() / sae.Width;
+        var context = DeadButForThoseThatFire(golden, sae);
         return new PeerStep(
-            () =>
+            sae,
+            x =>
             {
-                var losses = objective.Of(sae, golden.X, DeadButForThoseThatFire(golden, sae));
+                var losses = objective.Of(sae, x, context);
                 var auxiliary = losses.Terms[^1].Value;
                 return losses with { Total = (losses.Reconstruction * scale) + (objective.AuxCoefficient * auxiliary) };
             },
@@ -341,7 +357,7 @@ internal sealed record PeerStep(
     private static LossContext DeadButForThoseThatFire(GoldenStep golden, Autoencoder sae)
     {
         var dead = golden.DeadF(sae.Features);
-        return new LossContext(1, fired => dead.logical_and(fired.logical_not()));
+        return new LossContext(1, fired => dead.logical_and_(fired.logical_not())); // and alive from then on
     }
 
     private static double Value(Tensor scalar) => scalar.to(float64).item<double>();

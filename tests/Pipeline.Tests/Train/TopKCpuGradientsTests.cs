@@ -1,6 +1,8 @@
 using Pipeline.Shared;
 using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Configuration;
 using Pipeline.Train;
+using Pipeline.Train.Objectives;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -21,7 +23,7 @@ public class TopKCpuGradientsTests
         manual_seed(5);
         using var sae = NewSae(width, features, k);
         var xBD = randn(batch, width);
-        var losses = TopKLoss.Of(sae, xBD, 0, 1, fired => zeros_like(fired));
+        var losses = new KSparseObjective { K = k }.Of(sae, xBD, LossContext.Plain);
         losses.Total.backward();
         Tensor[] parameters = [sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec];
         Tensor[] expected = [.. parameters.Select(p => p.grad!.clone())];
@@ -34,33 +36,47 @@ public class TopKCpuGradientsTests
         kernel.Add(xBD);
 
         kernel.Reconstruction.Should().BeApproximately(losses.Total.item<float>(), 1e-5 * losses.Total.item<float>());
-        kernel.Kept.Should().Be((losses.DenseBF > 0).sum().item<long>());
+        kernel.Kept.Should().Be((losses.LatentsBF > 0).sum().item<long>());
         foreach (var (parameter, gradient) in parameters.Zip(expected))
         {
             double scale = Math.Max(1e-6, gradient.abs().max().item<float>());
             ((parameter.grad! - gradient).abs().max().item<float>() / scale).Should().BeLessThan(1e-5);
         }
-        (kernel.ResidualBD() - losses.ErrorBD).abs().max().item<float>().Should().BeLessThan(1e-4f);
+        (kernel.ResidualBD() - (xBD - losses.ReconstructionBD).detach())
+            .abs()
+            .max()
+            .item<float>()
+            .Should()
+            .BeLessThan(1e-4f);
     }
 
     [Fact]
     public void Steps_of_both_paths_agree_with_dead_latents_among_them()
     {
         using var scope = NewDisposeScope();
-        var recipe = new TopKRecipe
+        manual_seed(9);
+        Tensor[] batches = [.. Enumerable.Range(0, 12).Select(_ => randn(64, 20))];
+        var config = new SaeConfig
         {
+            Architecture = Architecture.TopK,
             Features = 96,
             K = 6,
             AuxK = 12,
-            AuxCoefficient = 1.0 / 32,
-            DeadAfter = 100,
-            GradientClip = 1,
-            Seed = 3,
         };
-        manual_seed(9);
-        Tensor[] batches = [.. Enumerable.Range(0, 12).Select(_ => randn(64, 20))];
-        using var plain = new TopKTrainer(recipe, TopKTrainer.Initialize(recipe, batches[0])) { UsesKernel = false };
-        using var fast = new TopKTrainer(recipe, TopKTrainer.Initialize(recipe, batches[0]));
+        var recipe = new SaeRecipe { DeadAfter = 100, GradientClip = 1 };
+        var objective = new KSparseObjective
+        {
+            K = 6,
+            AuxK = 12,
+            AuxCoefficient = 1.0 / 32,
+        };
+        var learner = SaeLearners.New(config, batches[0], 3, 12);
+        var twin = (TopKAutoencoder)SaeLearners.New(config, batches[0], 3, 12).Sae;
+        using var plain = new SaeTrainer(
+            recipe,
+            new AutogradLearner(twin, (x, context) => objective.Of(twin, x, context))
+        );
+        using var fast = new SaeTrainer(recipe, learner);
 
         long dead = 0;
         foreach (var batch in batches)
@@ -72,7 +88,7 @@ public class TopKCpuGradientsTests
             dead = Math.Max(dead, expected.Dead);
         }
 
-        fast.UsesKernel.Should().BeTrue();
+        learner.Should().BeOfType<TopKKernelLearner>();
         dead.Should().BePositive();
         (fast.Sae.W_dec - plain.Sae.W_dec).abs().max().item<float>().Should().BeLessThan(1e-4f);
         (fast.Sae.W_enc - plain.Sae.W_enc).abs().max().item<float>().Should().BeLessThan(1e-4f);

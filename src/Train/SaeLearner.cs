@@ -1,0 +1,222 @@
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Train.Objectives;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Train;
+
+/// <summary>What one batch gave; its gradients are in the parameters.</summary>
+/// <param name="Loss">What is minimised.</param>
+/// <param name="Reconstruction">Mean over the batch of Σ over D of (x - x̂)².</param>
+/// <param name="Terms">The other terms by name, before their coefficients.</param>
+/// <param name="ResidualBD">x - x̂.</param>
+/// <param name="FireCountsF">Rows each latent fired on, int64 [F].</param>
+/// <param name="Kept">Latents that fired, over the batch.</param>
+internal sealed record BatchResult(
+    double Loss,
+    double Reconstruction,
+    IReadOnlyList<(string Name, double Value)> Terms,
+    Tensor ResidualBD,
+    Tensor FireCountsF,
+    long Kept
+);
+
+/// <summary>What sets one architecture apart in training: its parameters, its gradients, and the SAE it becomes.</summary>
+internal abstract class SaeLearner : IDisposable
+{
+    /// <summary>The SAE whose tensors are trained.</summary>
+    public abstract Autoencoder Sae { get; }
+
+    /// <summary>What the optimizer moves.</summary>
+    public virtual IReadOnlyList<(string Name, Tensor Value)> Parameters => Sae.Parameters;
+
+    /// <summary>State beside parameters, such as a running threshold.</summary>
+    public virtual IReadOnlyList<(string Name, Tensor Value)> Running => [];
+
+    /// <param name="xBD">Activations.</param>
+    /// <param name="sparsityScale">From 0 to 1 during the sparsity's warm-up.</param>
+    /// <param name="countAndFindDead">Given which latents fired (bool [F]), counts them and tells the dead (bool [F]).</param>
+    public abstract BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead);
+
+    /// <summary>The SAE as it is used: shares the trained tensors.</summary>
+    public virtual Autoencoder ForInference() => Sae;
+
+    public virtual void Dispose()
+    {
+        foreach (var (_, value) in Parameters.Concat(Running))
+        {
+            value.Dispose();
+        }
+    }
+}
+
+/// <summary>Any architecture, by autograd, on any device and in any floating-point type.</summary>
+internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, LossContext, SaeLosses> losses) : SaeLearner
+{
+    public override Autoencoder Sae => sae;
+
+    public override BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead) =>
+        Autograd(xBD, sparsityScale, countAndFindDead, losses).Result;
+
+    /// <summary>Backward through the losses; the dead are counted once, where the losses ask for them or after.</summary>
+    public static (BatchResult Result, SaeLosses Losses) Autograd(
+        Tensor xBD,
+        double sparsityScale,
+        Func<Tensor, Tensor> countAndFindDead,
+        Func<Tensor, LossContext, SaeLosses> losses
+    )
+    {
+        bool counted = false;
+        var context = new LossContext(
+            sparsityScale,
+            firedF =>
+            {
+                counted = true;
+                return countAndFindDead(firedF);
+            }
+        );
+        var found = losses(xBD, context);
+        found.Total.backward();
+        using var none = no_grad();
+        var firedBF = found.LatentsBF.detach() > 0;
+        if (!counted)
+        {
+            countAndFindDead(firedBF.any(0));
+        }
+        var result = new BatchResult(
+            found.Total.to(float64).item<double>(),
+            found.Reconstruction.to(float64).item<double>(),
+            [.. found.Terms.Select(term => (term.Name, term.Value.to(float64).item<double>()))],
+            (xBD - found.ReconstructionBD).detach(),
+            firedBF.sum(dim: 0),
+            firedBF.sum().item<long>()
+        );
+        return (result, found);
+    }
+}
+
+/// <summary>TopK on the CPU in float32, its reconstruction's gradients by hand; AuxK touches dead latents alone and stays with autograd.</summary>
+internal sealed class TopKKernelLearner(TopKAutoencoder sae, double auxCoefficient, int auxK) : SaeLearner
+{
+    private TopKCpuGradients? kernel;
+
+    public override Autoencoder Sae => sae;
+
+    public override BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead)
+    {
+        if (kernel is null || kernel.Batch != xBD.shape[0])
+        {
+            kernel?.Dispose();
+            kernel = new TopKCpuGradients(sae, (int)xBD.shape[0]);
+        }
+        kernel.Add(xBD);
+        var residualBD = kernel.ResidualBD();
+        var fireCountsF = kernel.FireCountsF();
+        var deadF = countAndFindDead(fireCountsF > 0);
+        double auxLoss = 0;
+        if (auxCoefficient > 0)
+        {
+            var aux = KSparseObjective.AuxKOfDead(sae, xBD, residualBD, auxK, deadF);
+            auxLoss = aux.to(float64).item<double>();
+            if (aux.requires_grad)
+            {
+                (auxCoefficient * aux).backward();
+            }
+        }
+        return new BatchResult(
+            kernel.Reconstruction + (auxCoefficient * auxLoss),
+            kernel.Reconstruction,
+            [("aux_loss", auxLoss)],
+            residualBD,
+            fireCountsF,
+            kernel.Kept
+        );
+    }
+
+    public override void Dispose()
+    {
+        kernel?.Dispose();
+        base.Dispose();
+    }
+}
+
+/// <summary>When BatchTopK's inference threshold is averaged, and over how long.</summary>
+/// <param name="FromStep">The first step that counts: before it the weights say little of the last.</param>
+/// <param name="Kept">β of the running mean.</param>
+internal sealed record ThresholdAverage(long FromStep, double Kept)
+{
+    /// <summary>
+    /// dictionary_learning's 0.999 from step 1,000 on, or where training is too short for that a tenth of it from the middle
+    /// on: the first values would otherwise outweigh the last.
+    /// </summary>
+    public static ThresholdAverage Over(long steps) =>
+        new(Math.Min(1000, steps / 2), 1 - (1.0 / Math.Clamp(steps / 10.0, 1, 1000)));
+}
+
+/// <summary>
+/// BatchTopK and Matryoshka: k is an average in training; a running mean of the smallest activation kept stands for it at
+/// inference, the first value taken as it is.
+/// </summary>
+internal sealed class BatchTopKLearner(TopKAutoencoder sae, KSparseObjective objective, ThresholdAverage average)
+    : SaeLearner
+{
+    private const double Unset = -1;
+
+    private readonly Tensor threshold = full([1], Unset, float64).DetachFromDisposeScope();
+    private readonly Tensor seen = zeros([1], int64).DetachFromDisposeScope();
+
+    public override Autoencoder Sae => sae;
+
+    public override IReadOnlyList<(string Name, Tensor Value)> Running =>
+        [("running_threshold", threshold), ("steps_seen", seen)];
+
+    public double Threshold => threshold.item<double>();
+
+    public override BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead)
+    {
+        var (result, losses) = AutogradLearner.Autograd(
+            xBD,
+            sparsityScale,
+            countAndFindDead,
+            (x, context) => objective.Of(sae, x, context)
+        );
+        if (seen.item<long>() >= average.FromStep)
+        {
+            double smallest = KSparseObjective.SmallestKept(losses.LatentsBF);
+            threshold.fill_(Threshold < 0 ? smallest : (average.Kept * Threshold) + ((1 - average.Kept) * smallest));
+        }
+        seen.add_(1);
+        return result;
+    }
+
+    public override Autoencoder ForInference() =>
+        new JumpReluAutoencoder(
+            sae.W_enc,
+            sae.b_enc,
+            full([sae.Features], Threshold, sae.W_dec.dtype, sae.W_dec.device),
+            sae.W_dec,
+            sae.b_dec
+        );
+}
+
+/// <summary>JumpReLU; the logarithm of θ is what learns, so that θ stays positive.</summary>
+internal sealed class JumpReluLearner(JumpReluAutoencoder withLogThreshold, JumpReluObjective objective) : SaeLearner
+{
+    public override Autoencoder Sae => withLogThreshold;
+
+    public override BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead) =>
+        AutogradLearner
+            .Autograd(
+                xBD,
+                sparsityScale,
+                countAndFindDead,
+                (x, context) => objective.Of(withLogThreshold, withLogThreshold.Threshold.exp(), x, context)
+            )
+            .Result;
+
+    public override Autoencoder ForInference() =>
+        withLogThreshold with
+        {
+            Threshold = withLogThreshold.Threshold.detach().exp(),
+        };
+}

@@ -1,0 +1,90 @@
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Configuration;
+using Pipeline.Train.Objectives;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Train;
+
+/// <summary>An SAE's learner and recipe from its configuration, with initial weights.</summary>
+internal static class SaeLearners
+{
+    /// <summary>Norm of the decoder rows that April 2024's form starts from.</summary>
+    private const double UnconstrainedNorm = 0.1;
+
+    /// <param name="sae">Its configuration.</param>
+    /// <param name="sampleBD">Activations, scaled as they will be in training; b_dec starts at their geometric median.</param>
+    /// <param name="seed">Of the decoder's initial directions.</param>
+    /// <param name="steps">Of the whole training.</param>
+    public static SaeLearner New(SaeConfig sae, Tensor sampleBD, ulong seed, long steps)
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        int width = (int)sampleBD.shape[1];
+        int features = sae.FeaturesFor(width);
+        bool isUnit = IsUnit(sae.Architecture);
+        using var generator = new Generator(seed, CPU);
+        var directionsFD = randn([features, width], generator: generator).to(sampleBD.device);
+        var W_dec = directionsFD / directionsFD.norm(1, keepdim: true) * (isUnit ? 1 : UnconstrainedNorm);
+        Tensor PerFeature(double value) => full([features], value, device: sampleBD.device).DetachFromDisposeScope();
+        var encoder = W_dec.clone().DetachFromDisposeScope();
+        var decoder = W_dec.DetachFromDisposeScope();
+        var bias = (
+            isUnit ? GeometricMedian.Of(sampleBD) : zeros([width], device: sampleBD.device)
+        ).DetachFromDisposeScope();
+        switch (sae.Architecture)
+        {
+            case Architecture.Standard or Architecture.StandardApril:
+                var standard = new StandardAutoencoder(encoder, PerFeature(0), decoder, bias);
+                var l1 = new StandardObjective(sae.L1!.Value, WeighsByDecoderNorm: !isUnit);
+                return new AutogradLearner(standard, (x, context) => l1.Of(standard, x, context));
+            case Architecture.Gated:
+                var gated = new GatedAutoencoder(encoder, PerFeature(0), PerFeature(0), PerFeature(0), decoder, bias);
+                var gate = new GatedObjective(sae.L1!.Value);
+                return new AutogradLearner(gated, (x, context) => gate.Of(gated, x, context));
+            case Architecture.JumpRelu:
+                return new JumpReluLearner(
+                    new JumpReluAutoencoder(encoder, PerFeature(0), PerFeature(Math.Log(sae.Threshold)), decoder, bias),
+                    new JumpReluObjective
+                    {
+                        Sparsity = JumpReluSparsity.L0,
+                        Coefficient = sae.L0!.Value,
+                        Bandwidth = sae.Bandwidth,
+                    }
+                );
+            default:
+                var sparse = new TopKAutoencoder(encoder, PerFeature(0), decoder, bias, sae.K!.Value);
+                return KSparse(sae, sparse, steps);
+        }
+    }
+
+    public static SaeRecipe Recipe(SaeConfig sae) =>
+        new()
+        {
+            DeadAfter = sae.DeadAfter.Value,
+            GradientClip = sae.GradientClip,
+            Beta1 = sae.Architecture is Architecture.Gated or Architecture.JumpRelu ? 0 : 0.9,
+            UnitDecoder = IsUnit(sae.Architecture),
+            ProjectionEpsilon = sae.IsKSparse ? 1e-6 : 0,
+        };
+
+    /// <summary>The TopK family over given weights; TopK in float32 on the CPU by the hand-written kernel.</summary>
+    private static SaeLearner KSparse(SaeConfig config, TopKAutoencoder sae, long steps)
+    {
+        var objective = new KSparseObjective
+        {
+            K = sae.K,
+            OverBatch = config.Architecture != Architecture.TopK,
+            GroupSizes =
+                config.Architecture == Architecture.MatryoshkaBatchTopK ? config.GroupSizesFor(sae.Width) : null,
+            AuxCoefficient = config.AuxCoefficient,
+            AuxK = config.AuxKFor(sae.Width),
+        };
+        bool hasKernel = sae.W_dec.device_type == DeviceType.CPU && sae.W_dec.dtype == ScalarType.Float32;
+        return objective.OverBatch ? new BatchTopKLearner(sae, objective, ThresholdAverage.Over(steps))
+            : hasKernel ? new TopKKernelLearner(sae, objective.AuxCoefficient, objective.AuxK)
+            : new AutogradLearner(sae, (x, context) => objective.Of(sae, x, context));
+    }
+
+    private static bool IsUnit(Architecture architecture) => architecture != Architecture.StandardApril;
+}

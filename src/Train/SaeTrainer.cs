@@ -1,0 +1,186 @@
+using Pipeline.Shared.Autoencoders;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Train;
+
+/// <summary>What an SAE is optimised with, whatever its architecture.</summary>
+internal sealed record SaeRecipe
+{
+    /// <summary>Tokens without firing after which a latent is dead.</summary>
+    public required long DeadAfter { get; init; }
+
+    /// <summary>Largest joint norm of the gradients; 0 for none.</summary>
+    public required double GradientClip { get; init; }
+
+    /// <summary>Adam's β1; β2 is 0.999.</summary>
+    public double Beta1 { get; init; } = 0.9;
+
+    /// <summary>Whether decoder rows are kept at unit norm.</summary>
+    public bool UnitDecoder { get; init; } = true;
+
+    /// <summary>Added to a row's norm where the gradient along it is removed: 1e-6 in dictionary_learning's TopK trainers, 0 in its others.</summary>
+    public double ProjectionEpsilon { get; init; } = 1e-6;
+}
+
+/// <summary>Figures of one training step, over its batch.</summary>
+/// <param name="Loss">What is minimised.</param>
+/// <param name="Mse">Mean over the batch of Σ over D of (x - x̂)².</param>
+/// <param name="Terms">The loss's other terms by name, before their coefficients.</param>
+/// <param name="Fvu">Σ|x - x̂|² / Σ|x - x̄|², x̄ the batch's mean.</param>
+/// <param name="L0">Mean number of positive latents.</param>
+/// <param name="Dead">Latents that count as dead after this batch.</param>
+/// <param name="GradientNorm">Before clipping.</param>
+internal readonly record struct StepMetrics(
+    double Loss,
+    double Mse,
+    IReadOnlyList<(string Name, double Value)> Terms,
+    double Fvu,
+    double L0,
+    long Dead,
+    double GradientNorm
+);
+
+/// <summary>
+/// One SAE in training. A step: losses and gradients; with a unit decoder the gradient's component along each decoder row
+/// removed; joint clipping; Adam; decoder rows back to unit norm. Weights, moments, the learner's running values, the counters
+/// of tokens since each latent fired, and the step number are the whole state.
+/// </summary>
+internal sealed class SaeTrainer : IDisposable
+{
+    private readonly SaeRecipe recipe;
+    private readonly SaeLearner learner;
+    private readonly Adam adam;
+    private readonly Tensor tokensSinceFiredF;
+    private readonly Tensor fireCountsF;
+    private readonly Tensor countedTokens;
+
+    /// <param name="recipe">The numbers.</param>
+    /// <param name="learner">Initial weights; trained in place, disposed with this.</param>
+    public SaeTrainer(SaeRecipe recipe, SaeLearner learner)
+    {
+        (this.recipe, this.learner) = (recipe, learner);
+        foreach (var (_, parameter) in learner.Parameters)
+        {
+            parameter.requires_grad_(true);
+        }
+        adam = new Adam(learner.Parameters, recipe.Beta1, beta2: 0.999);
+        tokensSinceFiredF = NewCounter(Sae.Features);
+        fireCountsF = NewCounter(Sae.Features);
+        countedTokens = NewCounter(1);
+        Tensor NewCounter(long size) => zeros([size], int64, Sae.W_dec.device).DetachFromDisposeScope();
+    }
+
+    /// <summary>The SAE whose tensors are trained.</summary>
+    public Autoencoder Sae => learner.Sae;
+
+    /// <summary>The SAE as it is used after training; it shares the trained tensors.</summary>
+    public Autoencoder ForInference() => learner.ForInference();
+
+    /// <summary>Steps done.</summary>
+    public long Step => adam.Steps;
+
+    public StepMetrics TrainOneStep(Tensor xBD, double learningRate, double sparsityScale = 1)
+    {
+        using var scope = NewDisposeScope();
+        var result = learner.Gradients(xBD, sparsityScale, CountAndFindDead(xBD));
+        if (recipe.UnitDecoder)
+        {
+            RemoveGradientAlongDecoderRows();
+        }
+        double norm = adam.ClipGradients(recipe.GradientClip);
+        adam.Step(learningRate);
+        if (recipe.UnitDecoder)
+        {
+            NormalizeDecoderRows();
+        }
+        using var none = no_grad();
+        fireCountsF.add_(result.FireCountsF);
+        countedTokens.add_(xBD.shape[0]);
+        return Measure(result, xBD, norm);
+    }
+
+    /// <summary>Everything a checkpoint holds, by name.</summary>
+    public IReadOnlyList<(string Name, Tensor Value)> State() =>
+        [
+            .. learner.Parameters,
+            .. learner.Running,
+            .. adam.State(),
+            ("tokens_since_fired", tokensSinceFiredF),
+            ("fire_counts", fireCountsF),
+            ("counted_tokens", countedTokens),
+        ];
+
+    public void Restore(Func<string, Tensor> load, long step)
+    {
+        using var none = no_grad();
+        foreach (var (name, value) in State())
+        {
+            using var saved = load(name);
+            value.copy_(saved);
+        }
+        adam.Steps = step;
+    }
+
+    /// <summary>Begins counting how often each latent fires.</summary>
+    public void ResetFireCounts()
+    {
+        fireCountsF.zero_();
+        countedTokens.zero_();
+    }
+
+    /// <summary>Share of tokens each latent fired on since <see cref="ResetFireCounts"/>, float64 [F].</summary>
+    public Tensor FiringFrequencyF() => fireCountsF.to(float64) / countedTokens.to(float64);
+
+    public void Dispose()
+    {
+        learner.Dispose();
+        foreach (var (_, value) in adam.State())
+        {
+            value.Dispose();
+        }
+        tokensSinceFiredF.Dispose();
+        fireCountsF.Dispose();
+        countedTokens.Dispose();
+    }
+
+    private Func<Tensor, Tensor> CountAndFindDead(Tensor xBD) =>
+        firedF =>
+        {
+            using var none = no_grad();
+            tokensSinceFiredF.add_(xBD.shape[0]).masked_fill_(firedF, 0);
+            return tokensSinceFiredF >= recipe.DeadAfter;
+        };
+
+    /// <summary>The norm is fixed, so a step along a row would only be undone.</summary>
+    private void RemoveGradientAlongDecoderRows()
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        var unitFD = Sae.W_dec / (Sae.W_dec.norm(1, keepdim: true) + recipe.ProjectionEpsilon);
+        var gradientFD = Sae.W_dec.grad!;
+        gradientFD.sub_((gradientFD * unitFD).sum(-1, keepdim: true) * unitFD);
+    }
+
+    private void NormalizeDecoderRows()
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        double epsilon = finfo(Sae.W_dec.dtype).eps; // keeps a division by a zero norm finite
+        Sae.W_dec.div_(Sae.W_dec.norm(1, keepdim: true) + epsilon);
+    }
+
+    private StepMetrics Measure(BatchResult result, Tensor xBD, double norm)
+    {
+        var variance = (xBD - xBD.mean([0], keepdim: true)).square().sum(float64);
+        return new StepMetrics(
+            result.Loss,
+            result.Reconstruction,
+            result.Terms,
+            (result.ResidualBD.square().sum(float64) / variance).item<double>(),
+            result.Kept / (double)xBD.shape[0],
+            (tokensSinceFiredF >= recipe.DeadAfter).sum().item<long>(),
+            norm
+        );
+    }
+}
