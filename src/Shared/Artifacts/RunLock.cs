@@ -58,8 +58,8 @@ public sealed partial class RunLock : IDisposable
 
     private static string Holder(string path)
     {
-        // A holder that has the lock but has not yet written its name is given a moment to do so.
-        const int Tries = 10;
+        // A holder that has the lock but has not yet written its name is given a moment to do so: under a second in all.
+        const int Tries = 40;
         for (int i = 0; i < Tries; i++)
         {
             if (ReadHolder(path) is { } holder)

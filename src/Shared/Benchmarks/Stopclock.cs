@@ -66,8 +66,8 @@ public static class Stopclock
             report[key] = value?.DeepClone();
         }
         report["threads"] = TorchSharp.torch.get_num_threads();
-        report["median_ms"] = Math.Round(milliseconds, 3);
-        report["bound_ms"] = Math.Round(bound, 3);
+        report["median_ms"] = Math.Round(milliseconds, 6);
+        report["bound_ms"] = Math.Round(bound, 6);
         report["ratio"] = Math.Round(milliseconds / bound, 3);
         foreach (var (key, value) in parts)
         {

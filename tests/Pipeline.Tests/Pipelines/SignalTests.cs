@@ -88,11 +88,18 @@ public sealed class SignalTests(TinyRun tiny) : IClassFixture<TinyRun>
         racers.Remove(winner);
         SaeProcess.Finish(winner);
 
-        foreach (var loser in racers.Select(SaeProcess.Finish))
-        {
-            loser.ExitCode.Should().Be(4, loser.Error);
-            loser.Error.Should().Contain($"process {holder} on {Environment.MachineName}");
-        }
+        var losers = racers.Select(SaeProcess.Finish).ToList();
+        losers.Should().AllSatisfy(loser => loser.ExitCode.Should().Be(4, loser.Error));
+        // Fifty processes on few cores: a loser may come before the winner has had the time to write its name.
+        losers
+            .Count(loser =>
+                loser.Error.Contains($"process {holder} on {Environment.MachineName}", StringComparison.Ordinal)
+            )
+            .Should()
+            .BeGreaterThan(25);
+        losers
+            .Should()
+            .AllSatisfy(loser => loser.Error.Should().MatchRegex($"held by (process {holder} on|another process)"));
         using var free = RunLock.Acquire(folder["run"]);
     }
 
