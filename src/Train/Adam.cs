@@ -44,6 +44,14 @@ internal sealed class Adam
     public IEnumerable<(string Name, Tensor Value)> State() =>
         entries.SelectMany(e => new[] { ($"{e.Name}.exp_avg", e.Mean), ($"{e.Name}.exp_avg_sq", e.Square) });
 
+    /// <summary>Forgets the moments of the given rows of a parameter.</summary>
+    public void ForgetRows(string name, Tensor rowsN)
+    {
+        var (_, _, mean, square) = entries.Single(entry => entry.Name == name);
+        mean.index_fill_(0, rowsN, 0);
+        square.index_fill_(0, rowsN, 0);
+    }
+
     /// <summary>
     /// Scales gradients to a joint norm of at most <paramref name="maximum"/> (0 leaves them); returns the norm before that.
     /// </summary>

@@ -34,9 +34,9 @@ internal abstract class SaeLearner : IDisposable
     public virtual IReadOnlyList<(string Name, Tensor Value)> Running => [];
 
     /// <param name="xBD">Activations.</param>
-    /// <param name="sparsityScale">From 0 to 1 during the sparsity's warm-up.</param>
+    /// <param name="sparsity">How sparse, at this step.</param>
     /// <param name="countAndFindDead">Given which latents fired (bool [F]), counts them and tells the dead (bool [F]).</param>
-    public abstract BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead);
+    public abstract BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead);
 
     /// <summary>The SAE as it is used: shares the trained tensors.</summary>
     public virtual Autoencoder ForInference() => Sae;
@@ -51,24 +51,28 @@ internal abstract class SaeLearner : IDisposable
 }
 
 /// <summary>Any architecture, by autograd, on any device and in any floating-point type.</summary>
-internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, LossContext, SaeLosses> losses) : SaeLearner
+internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtStep, LossContext, SaeLosses> losses)
+    : SaeLearner
 {
+    public AutogradLearner(Autoencoder sae, Func<Tensor, LossContext, SaeLosses> losses)
+        : this(sae, (xBD, _, context) => losses(xBD, context)) { }
+
     public override Autoencoder Sae => sae;
 
-    public override BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead) =>
-        Autograd(xBD, sparsityScale, countAndFindDead, losses).Result;
+    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead) =>
+        Autograd(xBD, sparsity, countAndFindDead, (x, context) => losses(x, sparsity, context)).Result;
 
     /// <summary>Backward through the losses; the dead are counted once, where the losses ask for them or after.</summary>
     public static (BatchResult Result, SaeLosses Losses) Autograd(
         Tensor xBD,
-        double sparsityScale,
+        SparsityAtStep sparsity,
         Func<Tensor, Tensor> countAndFindDead,
         Func<Tensor, LossContext, SaeLosses> losses
     )
     {
         bool counted = false;
         var context = new LossContext(
-            sparsityScale,
+            sparsity.Scale,
             firedF =>
             {
                 counted = true;
@@ -102,12 +106,13 @@ internal sealed class TopKKernelLearner(TopKAutoencoder sae, double auxCoefficie
 
     public override Autoencoder Sae => sae;
 
-    public override BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead)
+    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead)
     {
-        if (kernel is null || kernel.Batch != xBD.shape[0])
+        int k = sparsity.K ?? sae.K;
+        if (kernel is null || kernel.Batch != xBD.shape[0] || kernel.K != k)
         {
             kernel?.Dispose();
-            kernel = new TopKCpuGradients(sae, (int)xBD.shape[0]);
+            kernel = new TopKCpuGradients(sae with { K = k }, (int)xBD.shape[0]);
         }
         kernel.Add(xBD);
         var residualBD = kernel.ResidualBD();
@@ -172,13 +177,13 @@ internal sealed class BatchTopKLearner(TopKAutoencoder sae, KSparseObjective obj
 
     public double Threshold => threshold.item<double>();
 
-    public override BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead)
+    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead)
     {
         var (result, losses) = AutogradLearner.Autograd(
             xBD,
-            sparsityScale,
+            sparsity,
             countAndFindDead,
-            (x, context) => objective.Of(sae, x, context)
+            (x, context) => (objective with { K = sparsity.K ?? sae.K }).Of(sae, x, context)
         );
         if (seen.item<long>() >= average.FromStep)
         {
@@ -204,11 +209,11 @@ internal sealed class JumpReluLearner(JumpReluAutoencoder withLogThreshold, Jump
 {
     public override Autoencoder Sae => withLogThreshold;
 
-    public override BatchResult Gradients(Tensor xBD, double sparsityScale, Func<Tensor, Tensor> countAndFindDead) =>
+    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead) =>
         AutogradLearner
             .Autograd(
                 xBD,
-                sparsityScale,
+                sparsity,
                 countAndFindDead,
                 (x, context) => objective.Of(withLogThreshold, withLogThreshold.Threshold.exp(), x, context)
             )
@@ -219,4 +224,67 @@ internal sealed class JumpReluLearner(JumpReluAutoencoder withLogThreshold, Jump
         {
             Threshold = withLogThreshold.Threshold.detach().exp(),
         };
+}
+
+/// <summary>
+/// p-anneal (Karvonen et al. 2024, Measuring Progress in Dictionary Learning, section 4). At each level of p the penalty's
+/// weight is multiplied by what keeps λ Σ f^p, over the last batches of the level before, the same for the new p.
+/// </summary>
+internal sealed class PAnnealLearner(StandardAutoencoder sae, double l1, PAnnealLevels levels) : SaeLearner
+{
+    private readonly Tensor scale = ones([1], float64).DetachFromDisposeScope();
+
+    /// <summary>Σ f^p over the last batches of a level, with its p and with the next level's.</summary>
+    private readonly Tensor sums = zeros([2], float64).DetachFromDisposeScope();
+
+    public override Autoencoder Sae => sae;
+
+    public override IReadOnlyList<(string Name, Tensor Value)> Running =>
+        [("anneal_scale", scale), ("anneal_sums", sums)];
+
+    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead)
+    {
+        int level = levels.Level(sparsity.Step);
+        if (level != levels.Level(sparsity.Step - 1))
+        {
+            double next = sums[1].item<double>();
+            scale.mul_(next > 0 ? sums[0].item<double>() / next : 1);
+            sums.zero_();
+        }
+        var objective = new StandardObjective(l1 * scale.item<double>(), WeighsByDecoderNorm: false)
+        {
+            P = levels.P(level),
+        };
+        var (result, losses) = AutogradLearner.Autograd(
+            xBD,
+            sparsity,
+            countAndFindDead,
+            (x, context) => objective.Of(sae, x, context)
+        );
+        if (levels.IsAboutToChange(sparsity.Step))
+        {
+            var latentsBF = losses.LatentsBF.detach();
+            sums[0].add_(LossTerms.Lp(latentsBF, levels.P(level)).to(float64));
+            sums[1].add_(LossTerms.Lp(latentsBF, levels.P(level + 1)).to(float64));
+        }
+        return result;
+    }
+}
+
+/// <summary>p's course: 1 at first, then <see cref="Levels"/> values from 1 to <paramref name="End"/>, equally far apart.</summary>
+/// <param name="From">Steps before the first level.</param>
+/// <param name="Total">Steps of the whole training.</param>
+/// <param name="End">p at the last level.</param>
+internal sealed record PAnnealLevels(long From, long Total, double End)
+{
+    private const int Levels = 10;
+    private const int BatchesCompared = 10;
+
+    public int Level(long step) =>
+        step < From ? 0 : (int)Math.Min(Levels - 1, (step - From) * Levels / Math.Max(1, Total - From));
+
+    public double P(int level) => 1 + ((End - 1) * Math.Min(level, Levels - 1) / (Levels - 1));
+
+    /// <summary>Whether one of the next batches begins another level.</summary>
+    public bool IsAboutToChange(long step) => Level(step) != Level(step + BatchesCompared);
 }

@@ -38,6 +38,12 @@ internal static class SaeLearners
                 var standard = new StandardAutoencoder(encoder, PerFeature(0), decoder, bias);
                 var l1 = new StandardObjective(sae.L1!.Value, WeighsByDecoderNorm: !isUnit);
                 return new AutogradLearner(standard, (x, context) => l1.Of(standard, x, context));
+            case Architecture.PAnneal:
+                return new PAnnealLearner(
+                    new StandardAutoencoder(encoder, PerFeature(0), decoder, bias),
+                    sae.L1!.Value,
+                    new PAnnealLevels((long)(sae.PFrom * steps), steps, sae.PEnd)
+                );
             case Architecture.Gated:
                 var gated = new GatedAutoencoder(encoder, PerFeature(0), PerFeature(0), PerFeature(0), decoder, bias);
                 var gate = new GatedObjective(sae.L1!.Value);
@@ -77,13 +83,18 @@ internal static class SaeLearners
             OverBatch = config.Architecture != Architecture.TopK,
             GroupSizes =
                 config.Architecture == Architecture.MatryoshkaBatchTopK ? config.GroupSizesFor(sae.Width) : null,
-            AuxCoefficient = config.AuxCoefficient,
+            MultiCoefficient = config.MultiTopK,
+            AuxCoefficient = config.DeadUsed == DeadLatents.AuxK ? config.AuxCoefficient : 0,
             AuxK = config.AuxKFor(sae.Width),
         };
-        bool hasKernel = sae.W_dec.device_type == DeviceType.CPU && sae.W_dec.dtype == ScalarType.Float32;
+        bool hasKernel =
+            config.MultiTopK == 0 && sae.W_dec.device_type == DeviceType.CPU && sae.W_dec.dtype == ScalarType.Float32;
         return objective.OverBatch ? new BatchTopKLearner(sae, objective, ThresholdAverage.Over(steps))
             : hasKernel ? new TopKKernelLearner(sae, objective.AuxCoefficient, objective.AuxK)
-            : new AutogradLearner(sae, (x, context) => objective.Of(sae, x, context));
+            : new AutogradLearner(
+                sae,
+                (x, sparsity, context) => (objective with { K = sparsity.K ?? sae.K }).Of(sae, x, context)
+            );
     }
 
     private static bool IsUnit(Architecture architecture) => architecture != Architecture.StandardApril;

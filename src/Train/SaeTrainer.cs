@@ -54,6 +54,7 @@ internal sealed class SaeTrainer : IDisposable
     private readonly Tensor tokensSinceFiredF;
     private readonly Tensor fireCountsF;
     private readonly Tensor countedTokens;
+    private readonly Tensor resampled;
 
     /// <param name="recipe">The numbers.</param>
     /// <param name="learner">Initial weights; trained in place, disposed with this.</param>
@@ -68,6 +69,7 @@ internal sealed class SaeTrainer : IDisposable
         tokensSinceFiredF = NewCounter(Sae.Features);
         fireCountsF = NewCounter(Sae.Features);
         countedTokens = NewCounter(1);
+        resampled = NewCounter(1);
         Tensor NewCounter(long size) => zeros([size], int64, Sae.W_dec.device).DetachFromDisposeScope();
     }
 
@@ -80,10 +82,16 @@ internal sealed class SaeTrainer : IDisposable
     /// <summary>Steps done.</summary>
     public long Step => adam.Steps;
 
-    public StepMetrics TrainOneStep(Tensor xBD, double learningRate, double sparsityScale = 1)
+    /// <summary>Latents resampled so far.</summary>
+    public long Resampled => resampled.item<long>();
+
+    public StepMetrics TrainOneStep(Tensor xBD, double learningRate) =>
+        TrainOneStep(xBD, learningRate, new SparsityAtStep(Step));
+
+    public StepMetrics TrainOneStep(Tensor xBD, double learningRate, SparsityAtStep sparsity)
     {
         using var scope = NewDisposeScope();
-        var result = learner.Gradients(xBD, sparsityScale, CountAndFindDead(xBD));
+        var result = learner.Gradients(xBD, sparsity, CountAndFindDead(xBD));
         if (recipe.UnitDecoder)
         {
             RemoveGradientAlongDecoderRows();
@@ -100,6 +108,58 @@ internal sealed class SaeTrainer : IDisposable
         return Measure(result, xBD, norm);
     }
 
+    /// <summary>
+    /// Gives latents that did not fire for <paramref name="windowTokens"/> tokens a new beginning (Bricken et al. 2023): a
+    /// badly reconstructed input as decoder row, of unit norm; the same direction as encoder row, of a fifth of the living
+    /// rows' mean norm; every other value of theirs, Adam's moments too, 0.
+    /// </summary>
+    /// <param name="windowTokens">Tokens without firing.</param>
+    /// <param name="batches">Activations [B, D], scaled as in training, to draw inputs from.</param>
+    /// <param name="seed">Of the draws.</param>
+    public void Resample(long windowTokens, IEnumerable<Tensor> batches, ulong seed)
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        var deadF = tokensSinceFiredF >= windowTokens;
+        var deadIndices = deadF.nonzero().squeeze(-1);
+        if (deadIndices.shape[0] == 0)
+        {
+            return;
+        }
+        var inference = ForInference();
+        var inputsND = NeuronResampling.Draw(
+            batches,
+            xBD => (xBD - inference.Reconstruct(xBD)).square().sum(-1),
+            deadIndices.shape[0],
+            seed
+        );
+        var latentsN = deadIndices.narrow(0, 0, inputsND.shape[0]);
+        var unitND = inputsND / inputsND.norm(1, keepdim: true).clamp_min(finfo(inputsND.dtype).eps);
+        var encoderNormsF = Sae.W_enc.norm(1, keepdim: true).squeeze(-1);
+        var livingF = encoderNormsF.masked_select(~deadF);
+        double living = (livingF.numel() > 0 ? livingF : encoderNormsF).mean().to(float64).item<double>();
+        foreach (
+            var (name, value) in learner.Parameters.Where(parameter => !ReferenceEquals(parameter.Value, Sae.b_dec))
+        )
+        {
+            if (ReferenceEquals(value, Sae.W_dec))
+            {
+                value.index_copy_(0, latentsN, unitND);
+            }
+            else if (ReferenceEquals(value, Sae.W_enc))
+            {
+                value.index_copy_(0, latentsN, unitND * (NeuronResampling.EncoderShare * living));
+            }
+            else
+            {
+                value.index_fill_(0, latentsN, 0);
+            }
+            adam.ForgetRows(name, latentsN);
+        }
+        tokensSinceFiredF.index_fill_(0, latentsN, 0);
+        resampled.add_(latentsN.shape[0]);
+    }
+
     /// <summary>Everything a checkpoint holds, by name.</summary>
     public IReadOnlyList<(string Name, Tensor Value)> State() =>
         [
@@ -109,6 +169,7 @@ internal sealed class SaeTrainer : IDisposable
             ("tokens_since_fired", tokensSinceFiredF),
             ("fire_counts", fireCountsF),
             ("counted_tokens", countedTokens),
+            ("resampled", resampled),
         ];
 
     public void Restore(Func<string, Tensor> load, long step)
@@ -142,6 +203,7 @@ internal sealed class SaeTrainer : IDisposable
         tokensSinceFiredF.Dispose();
         fireCountsF.Dispose();
         countedTokens.Dispose();
+        resampled.Dispose();
     }
 
     private Func<Tensor, Tensor> CountAndFindDead(Tensor xBD) =>

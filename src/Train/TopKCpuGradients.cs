@@ -37,6 +37,9 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDispos
     /// <summary>Rows a call takes.</summary>
     public int Batch => batch;
 
+    /// <summary>Latents kept of each row.</summary>
+    public int K => k;
+
     /// <summary>Σ over D of (x - x̂)², mean over the batch.</summary>
     public double Reconstruction { get; private set; }
 

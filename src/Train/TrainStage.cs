@@ -1,15 +1,8 @@
-using System.Diagnostics;
-using System.Globalization;
-using System.Text.Json.Nodes;
 using Pipeline.Shared;
 using Pipeline.Shared.Activations;
 using Pipeline.Shared.Artifacts;
-using Pipeline.Shared.Autoencoders;
-using Pipeline.Shared.Autoencoders.Formats;
 using Pipeline.Shared.Configuration;
 using Pipeline.Shared.Models;
-using Pipeline.Shared.Tensors;
-using Pipeline.Shared.Tokens;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -17,52 +10,35 @@ namespace Pipeline.Train;
 
 /// <summary>
 /// <code>
-/// shards of one hook ──seeded order──> batches ──> step ──> SAE (SAELens folder)
-///                                                      └── metrics.jsonl, checkpoints/
+/// shards of one hook ──seeded order──> batches ──┬─> step ──> SAE (SAELens folder), metrics.jsonl, checkpoints/
+///                                                ├─> step ──> SAE
+///                                                └─> ...
 /// </code>
-/// One SAE at one hook. A checkpoint holds weights, moments, counters and the step; the step gives the data cursor and the
-/// learning rate. Killed at any moment, the stage goes on from its last checkpoint to the same bytes.
+/// The SAEs of one hook, from one reading of its activations; each has a folder, a seed, an optimizer and checkpoints of its
+/// own, and ends as the same bytes whichever others learn beside it. A checkpoint holds weights, moments, counters and the
+/// step; the step gives the data cursor and the schedules. Killed at any moment, the stage goes on from the checkpoints to
+/// the same bytes: SAEs whose checkpoint is further wait for the others.
 /// </summary>
 public sealed class TrainStage
 {
     /// <summary>Activations whose geometric median b_dec starts at.</summary>
     private const int InitializationRows = 8192;
 
-    /// <summary>Tokens, at the end of training, over which firing frequencies are taken.</summary>
-    private const long FrequencyTokens = 500_000;
-    private const int MetricsEvery = 10;
-    private const string MetricsName = "metrics.jsonl";
-
     private readonly RunInputs run;
     private readonly HookPoint hook;
-    private readonly SaeConfig sae;
-    private readonly StageFolder stage;
     private readonly IProgressSink progress;
-    private readonly string folder;
-    private readonly long steps;
-    private readonly ulong seed;
-    private readonly MetricsLog metrics;
-    private readonly CheckpointFolder checkpoints;
 
-    private TrainStage(RunInputs run, HookPoint hook, SaeConfig sae, StageFolder stage, IProgressSink progress)
-    {
-        (this.run, this.hook, this.sae, this.stage, this.progress) = (run, hook, sae, stage, progress);
-        folder = stage.Path;
-        metrics = new MetricsLog(Path.Combine(folder, MetricsName));
-        checkpoints = stage.Checkpoints;
-        seed = sae.Seed ?? run.Config.Seed;
-        steps = Math.Max(1, run.Config.Train.Tokens.Value / run.Config.Train.Batch);
-    }
+    private TrainStage(RunInputs run, HookPoint hook, IProgressSink progress) =>
+        (this.run, this.hook, this.progress) = (run, hook, progress);
 
-    private string Task => $"train {hook} {Path.GetFileName(folder)}";
-
-    /// <summary>The stage's folder, compared with what it would be made from now.</summary>
+    /// <summary>The folder of one SAE, compared with what it would be made from now.</summary>
     public static StageFolder Folder(RunInputs run, HookPoint hook, SaeConfig sae, string harvestFingerprint)
     {
         var train = run.Config.Train;
         var config = ConfigurationJson.ToJson(sae);
         config["hook"] = hook.ToString();
         config["seed"] = sae.Seed ?? run.Config.Seed;
+        config["orderSeed"] = run.Config.Seed;
         config["tokens"] = train.Tokens.Value;
         config["batch"] = train.Batch;
         config["shuffleBlock"] = train.ShuffleBlock;
@@ -75,207 +51,107 @@ public sealed class TrainStage
         );
     }
 
-    /// <exception cref="RunInterruptedException">Cancelled; a checkpoint was written first.</exception>
+    /// <param name="run">The pipeline's inputs.</param>
+    /// <param name="hook">Where the activations were taken.</param>
+    /// <param name="saes">What to train there, each with its folder; <see cref="TrainConfig.SaesPerPass"/> a reading.</param>
+    /// <param name="progress">Told of every SAE.</param>
+    /// <param name="cancel">Stops after a step.</param>
+    /// <exception cref="RunInterruptedException">Cancelled; checkpoints were written first.</exception>
+    /// <exception cref="StageFailedException">An SAE's loss was not finite; the others of its pass were finished first.</exception>
     public static void Run(
         RunInputs run,
         HookPoint hook,
-        SaeConfig sae,
-        StageFolder folder,
+        IReadOnlyList<(SaeConfig Sae, StageFolder Folder)> saes,
         IProgressSink progress,
         CancellationToken cancel
-    ) => new TrainStage(run, hook, sae, folder, progress).Run(cancel);
-
-    private void Run(CancellationToken cancel)
+    )
     {
-        var clock = Stopwatch.StartNew();
-        stage.Begin(run.Environment, run.AllowDrift);
-        // Every shard's hash is compared before a byte of it is used.
-        using var data = ActivationDataset.OpenHarvest(run.HarvestFolder, hook.ToString());
-        var (trainer, scale) = NewTrainer(data);
-        using var disposed = trainer;
-        RestoreCheckpoint(trainer);
-        var cursor = OpenCursor(data);
-        cursor.Seek(trainer.Step * run.Config.Train.Batch);
-        using (var batches = new PrefetchingBatches(cursor, run.Config.Train.Batch))
+        foreach (var pass in saes.Chunk(run.Config.Train.SaesPerPass))
         {
-            TrainSteps(trainer, scale, batches, cancel);
+            new TrainStage(run, hook, progress).RunPass(pass, cancel);
         }
-        Seal(trainer, scale, clock.Elapsed);
     }
 
-    private ActivationCursor OpenCursor(ActivationDataset data) =>
-        new(
-            data,
-            RandomStreams.Derive(seed, "train", "order"),
-            run.Config.Train.ShuffleBlock,
-            run.Config.Train.ShuffleWindow
-        );
-
-    /// <summary>A trainer with initial weights, and the factor its activations are multiplied by.</summary>
-    private (SaeTrainer Trainer, double Scale) NewTrainer(ActivationDataset data)
+    private void RunPass(IReadOnlyList<(SaeConfig Sae, StageFolder Folder)> pass, CancellationToken cancel)
     {
-        using var scope = NewDisposeScope();
-        int rows = (int)Math.Min(InitializationRows, data.Rows);
-        var sample = new float[rows * data.Width];
-        OpenCursor(data).NextBatch(sample);
-        var sampleBD = OnDevice(sample, rows);
-        double factor = Scale(sampleBD);
-        var learner = SaeLearners.New(
-            sae,
-            factor == 1 ? sampleBD : sampleBD * factor,
-            RandomStreams.Derive(seed, "train", $"decoder {hook}"),
-            steps
-        );
-        return (new SaeTrainer(SaeLearners.Recipe(sae), learner), factor);
-    }
-
-    private double Scale(Tensor sampleBD) =>
-        sae.ScaleUsed switch
+        foreach (var (_, folder) in pass)
         {
-            ActivationScale.Unit => 1 / Math.Sqrt(sampleBD.to(float64).square().sum(-1).mean().item<double>()),
-            ActivationScale.SqrtD => Math.Sqrt(sampleBD.shape[1]) / sampleBD.to(float64).norm(-1).mean().item<double>(),
-            _ => 1,
-        };
+            folder.Begin(run.Environment, run.AllowDrift);
+        }
+        using var activations = HookActivations.Open(run, hook, cancel);
+        var training = new List<SaeInTraining>();
+        try
+        {
+            Begin(pass, activations, training);
+            using var batches = activations.Batches(training.Min(sae => sae.Step));
+            var failures = TrainSteps(training, activations, batches, cancel);
+            training.ForEach(sae => sae.Seal());
+            if (failures.Count > 0)
+            {
+                throw new StageFailedException(string.Join('\n', failures.Select(failure => failure.Message)));
+            }
+        }
+        finally
+        {
+            training.ForEach(sae => sae.Dispose());
+        }
+    }
 
-    private Tensor OnDevice(float[] rowsBD, int rows) => tensor(rowsBD, rows, rowsBD.Length / rows, device: run.Device);
-
-    private void TrainSteps(SaeTrainer trainer, double scale, PrefetchingBatches batches, CancellationToken cancel)
+    /// <summary>Initial weights, or those of the last checkpoint.</summary>
+    private void Begin(
+        IReadOnlyList<(SaeConfig Sae, StageFolder Folder)> pass,
+        HookActivations activations,
+        List<SaeInTraining> training
+    )
     {
-        int batch = run.Config.Train.Batch;
-        long checkpointEvery = Math.Max(1, (run.Config.Train.CheckpointEvery.Value + batch - 1) / batch);
-        long frequencyFrom = Math.Max(0, steps - Math.Max(1, FrequencyTokens / batch));
-        while (trainer.Step < steps)
+        using var sampleBD = activations.Sample(InitializationRows);
+        foreach (var (sae, folder) in pass)
+        {
+            training.Add(new SaeInTraining(run, hook, sae, folder, sampleBD, progress));
+            training[^1].RestoreCheckpoint();
+        }
+    }
+
+    /// <summary>Trains all to their last step, but for those whose loss is not finite, which it removes and tells of.</summary>
+    private List<StageFailedException> TrainSteps(
+        List<SaeInTraining> training,
+        HookActivations activations,
+        PrefetchingBatches batches,
+        CancellationToken cancel
+    )
+    {
+        var failures = new List<StageFailedException>();
+        while (training.Any(sae => !sae.IsDone))
         {
             using var scope = NewDisposeScope();
-            if (trainer.Step == frequencyFrom)
+            var xBD = activations.OnDevice(batches.Next());
+            long step = training.Min(sae => sae.Step);
+            foreach (var sae in training.Where(sae => sae.Step == step).ToList())
             {
-                trainer.ResetFireCounts();
+                try
+                {
+                    sae.TrainOneStep(xBD, activations);
+                }
+                catch (StageFailedException failure)
+                {
+                    failures.Add(failure);
+                    training.Remove(sae);
+                    sae.Dispose();
+                }
+                catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+                {
+                    break; // while drawing inputs for a resampling, before it changed anything
+                }
             }
-            double rate = LearningRate(trainer.Step);
-            var xBD = OnDevice(batches.Next(), batch);
-            var step = trainer.TrainOneStep(scale == 1 ? xBD : xBD * scale, rate, SparsityScale(trainer.Step));
-            Record(trainer, step, rate, batch);
-            bool interrupted = cancel.IsCancellationRequested && trainer.Step < steps;
-            if (interrupted || (trainer.Step % checkpointEvery == 0 && trainer.Step < steps))
+            if (cancel.IsCancellationRequested && training.Any(sae => !sae.IsDone))
             {
-                SaveCheckpoint(trainer);
-            }
-            if (interrupted)
-            {
+                training.ForEach(sae => sae.SaveCheckpoint());
                 throw new RunInterruptedException(
-                    $"{Task}: interrupted after step {trainer.Step} of {steps}. Run the command again to go on."
+                    $"train {hook}: interrupted after step {training.Min(sae => sae.Step)} of {training[0].Steps}. "
+                        + "Run the command again to go on."
                 );
             }
         }
+        return failures;
     }
-
-    private double LearningRate(long step) =>
-        sae.LearningRateFor(run.Model.Config.Width)
-        * LearningRateSchedule.WarmupThenDecay(step, steps, (long)(sae.Warmup * steps), (long)(sae.Decay * steps));
-
-    private double SparsityScale(long step) =>
-        LearningRateSchedule.WarmupThenDecay(step, steps, (long)(sae.SparsityWarmup * steps), 0);
-
-    private void Record(SaeTrainer trainer, StepMetrics step, double rate, int batch)
-    {
-        if (!double.IsFinite(step.Loss))
-        {
-            throw new StageFailedException(
-                new Fault(
-                    $"{Task}: step {trainer.Step}",
-                    $"a loss of {step.Loss}",
-                    "a finite loss",
-                    "Lower the SAE's learningRate; the last checkpoint is kept"
-                ).ToString()
-            );
-        }
-        if (trainer.Step % MetricsEvery != 0 && trainer.Step != steps)
-        {
-            return;
-        }
-        var line = new JsonObject
-        {
-            ["step"] = trainer.Step,
-            ["tokens"] = trainer.Step * batch,
-            ["loss"] = step.Loss,
-            ["mse"] = step.Mse,
-        };
-        foreach (var (name, value) in step.Terms)
-        {
-            line[name] = value;
-        }
-        line["fvu"] = step.Fvu;
-        line["l0"] = step.L0;
-        line["dead_fraction"] = step.Dead / (double)trainer.Sae.Features;
-        line["gradient_norm"] = step.GradientNorm;
-        line["learning_rate"] = rate;
-        metrics.Add(line);
-        progress.Update(
-            Task,
-            trainer.Step * (double)batch,
-            steps * (double)batch,
-            "tokens",
-            string.Create(CultureInfo.InvariantCulture, $"fvu {step.Fvu:F4}")
-        );
-    }
-
-    private void SaveCheckpoint(SaeTrainer trainer) =>
-        checkpoints.Save(
-            trainer.Step,
-            stream => SafetensorsWriter.Write(stream, trainer.State()),
-            new JsonObject { ["metrics"] = metrics.Write().ToJson() }
-        );
-
-    private void RestoreCheckpoint(SaeTrainer trainer)
-    {
-        if (checkpoints.Open() is { } checkpoint)
-        {
-            using var file = SafetensorsFile.Open(checkpoint.Path);
-            trainer.Restore(file.Load, checkpoint.Step);
-            metrics.Restore(FileDigest.From(checkpoint.Words["metrics"])!);
-        }
-    }
-
-    private void Seal(SaeTrainer trainer, double scale, TimeSpan wall)
-    {
-        using var none = no_grad();
-        using var scope = NewDisposeScope();
-        var origin = new SaeOrigin(
-            run.Config.Model,
-            hook.ToString(),
-            run.Config.Harvest.Context,
-            run.Config.Text,
-            run.Bos != BosPolicy.None
-        );
-        var outputs = new List<ManifestOutput>(
-            new SaeLensFormat().Save(
-                folder,
-                new SaeFile(trainer.ForInference().Unscaled(scale), origin, Training())
-                {
-                    FrequencyF = trainer.FiringFrequencyF(),
-                }
-            )
-        );
-        outputs.Add(ManifestOutput.Of(MetricsName, metrics.Write()));
-        var results = new JsonObject
-        {
-            ["steps"] = steps,
-            ["activation_scale"] = scale,
-            ["last"] = metrics.Last!.DeepClone(),
-        };
-        stage.Complete(outputs, results, run.Provenance(wall));
-    }
-
-    /// <summary>As SAELens names it.</summary>
-    private SaeTraining Training() =>
-        new(
-            sae.Architecture switch
-            {
-                Architecture.MatryoshkaBatchTopK => "matryoshka_batchtopk",
-                Architecture.StandardApril => "standard",
-                _ => Spelling.Of(sae.Architecture),
-            },
-            sae.K,
-            sae.Architecture == Architecture.MatryoshkaBatchTopK ? sae.GroupSizesFor(run.Model.Config.Width) : null
-        );
 }

@@ -5,7 +5,7 @@ using Pipeline.Train;
 
 namespace Pipeline.Executors;
 
-/// <summary>Everything in this process, one after the other.</summary>
+/// <summary>Everything in this process, one after the other; the SAEs of a hook together.</summary>
 internal sealed class LocalExecutor : IExecutor
 {
     public void Harvest(StageGraph graph, IProgressSink progress, CancellationToken cancel) =>
@@ -13,9 +13,9 @@ internal sealed class LocalExecutor : IExecutor
 
     public void Train(StageGraph graph, IReadOnlyList<SaeNode> stale, IProgressSink progress, CancellationToken cancel)
     {
-        foreach (var sae in stale)
+        foreach (var hook in stale.GroupBy(sae => sae.Hook))
         {
-            TrainStage.Run(graph.Run, sae.Hook, sae.Config, sae.Train, progress, cancel);
+            TrainStage.Run(graph.Run, hook.Key, [.. hook.Select(sae => (sae.Config, sae.Train))], progress, cancel);
         }
     }
 

@@ -56,10 +56,13 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
         return (latents.Statistics?.Undo(decodedBD) ?? decodedBD).MoveToOuterDisposeScope();
     }
 
+    /// <summary>x̂ [B, D] of x: what decoding its latents gives, without making them sparse.</summary>
     public Tensor Reconstruct(Tensor xBD)
     {
         using var scope = NewDisposeScope();
-        return Decode(Encode(xBD)).MoveToOuterDisposeScope();
+        var (normalizedBD, statistics) = InputStatistics.Normalize(xBD, Normalization);
+        var decodedBD = Activations(normalizedBD).matmul(W_dec) + b_dec;
+        return (statistics?.Undo(decodedBD) ?? decodedBD).MoveToOuterDisposeScope();
     }
 
     /// <summary>All latents, [B, F], zeros where not active.</summary>

@@ -24,6 +24,9 @@ public enum Architecture
     /// <summary>ReLU with an L1 penalty weighted by decoder norm, no constraint on the decoder (Anthropic, April 2024).</summary>
     StandardApril,
 
+    /// <summary>Standard whose penalty is the p-th power of each latent, p falling from 1 (Karvonen et al. 2024).</summary>
+    PAnneal,
+
     /// <summary>A gate decides which latents fire, a magnitude how much.</summary>
     Gated,
 

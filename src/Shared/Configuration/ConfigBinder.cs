@@ -17,11 +17,19 @@ internal sealed partial class ConfigBinder(FaultList faults, string source)
         int faultsBefore = faults.Count;
         object record = Activator.CreateInstance(type)!;
         IReadOnlyList<ConfigProperty> properties = ConfigProperty.Of(type);
+        foreach (ConfigProperty property in properties.Where(property => property.SweepKey is not null))
+        {
+            ExpandSweep(property, mapping, path);
+        }
         foreach (ConfigProperty property in properties)
         {
             BindProperty(record, property, mapping, path);
         }
         RefuseUnknownKeys(mapping, properties, path);
+        if (faults.Count == faultsBefore)
+        {
+            RefuseUnusedKeys(record, mapping, properties, path);
+        }
         // A record that lacks values would make its own checks stumble or tell untruths.
         if (faults.Count == faultsBefore && record is IValidated validated)
         {
@@ -57,9 +65,61 @@ internal sealed partial class ConfigBinder(FaultList faults, string source)
         }
     }
 
+    private void ExpandSweep(ConfigProperty property, ConfigMapping mapping, string path)
+    {
+        if (mapping.Values.Remove(property.SweepKey!, out ConfigNode? sweep))
+        {
+            string sweepPath = ConfigPath.Join(path, property.SweepKey!);
+            origins[sweepPath] = sweep.Origin;
+            var sections = new ConfigSweep(
+                ElementType(property.Type)!,
+                (at, node, expected, remedy) =>
+                {
+                    origins[at] = node.Origin;
+                    Refuse(at, node.Described, expected, remedy);
+                }
+            ).Expand(sweep, sweepPath);
+            mapping.Values.TryAdd(property.Key, new ConfigSequence(0, sweep.Origin));
+            (mapping.Values[property.Key] as ConfigSequence)?.Items.AddRange(sections);
+        }
+    }
+
+    /// <summary>A key that was given beside another's value with which it means nothing.</summary>
+    private void RefuseUnusedKeys(
+        object record,
+        ConfigMapping mapping,
+        IReadOnlyList<ConfigProperty> properties,
+        string path
+    )
+    {
+        foreach (ConfigProperty property in properties)
+        {
+            if (
+                mapping.Values.TryGetValue(property.Key, out ConfigNode? node)
+                && node is not ConfigScalar { IsNull: true }
+                && property.UsedWhen.FirstOrDefault(used => !used.Includes(used.ValueIn(record))) is { } unmet
+            )
+            {
+                string other = unmet.ValueIn(record) is { } value
+                    ? $"{unmet.Key} {Spelling.Of(value)}"
+                    : $"no {unmet.Key}";
+                Refuse(
+                    ConfigPath.Join(path, property.Key),
+                    node.Described,
+                    $"nothing: {other} does not use it",
+                    "Remove it"
+                );
+            }
+        }
+    }
+
     private void RefuseUnknownKeys(ConfigMapping mapping, IReadOnlyList<ConfigProperty> properties, string path)
     {
-        string[] known = [.. properties.Select(property => property.Key)];
+        string[] known =
+        [
+            .. properties.Select(property => property.Key),
+            .. properties.Select(property => property.SweepKey).OfType<string>(),
+        ];
         foreach ((string key, ConfigNode node) in mapping.Values)
         {
             if (!known.Contains(key))
@@ -297,7 +357,7 @@ internal sealed partial class ConfigBinder(FaultList faults, string source)
         return required.Length == 0 ? "keys and values" : $"the keys {required}";
     }
 
-    private static Type? ElementType(Type type) =>
+    internal static Type? ElementType(Type type) =>
         type.IsGenericType && type.GetGenericTypeDefinition() == typeof(IReadOnlyList<>)
             ? type.GetGenericArguments()[0]
             : null;

@@ -16,6 +16,8 @@ internal sealed class ConfigProperty
         AllowsNull = nullability.Create(property).WriteState is NullabilityState.Nullable;
         IsRequired = property.IsDefined(typeof(RequiredMemberAttribute));
         Rules = [.. property.GetCustomAttributes<ValueRuleAttribute>()];
+        UsedWhen = [.. property.GetCustomAttributes<UsedWhenAttribute>()];
+        SweepKey = property.GetCustomAttribute<SweptAttribute>()?.Key;
         MissingRemedy = property.GetCustomAttribute<RemedyAttribute>()?.Remedy;
     }
 
@@ -29,6 +31,11 @@ internal sealed class ConfigProperty
     public bool IsRequired { get; }
 
     public IReadOnlyList<ValueRuleAttribute> Rules { get; }
+
+    public IReadOnlyList<UsedWhenAttribute> UsedWhen { get; }
+
+    /// <summary>The key whose combinations are added to this list, or null.</summary>
+    public string? SweepKey { get; }
 
     public string? MissingRemedy { get; }
 

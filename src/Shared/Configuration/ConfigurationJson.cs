@@ -4,14 +4,18 @@ using System.Text.Json.Nodes;
 namespace Pipeline.Shared.Configuration;
 
 /// <summary>Writes resolved configuration for manifests and fingerprints: keys in camelCase in the order the record
-/// declares them, enums as YAML spells them, token counts as plain numbers, what is not set as null.</summary>
+/// declares them, enums as YAML spells them, token counts as plain numbers, what is not set as null. What the other values leave unused (<see cref="UsedWhenAttribute"/>)
+/// is not there.</summary>
 public static class ConfigurationJson
 {
     /// <exception cref="ArgumentException">A number is not finite: JSON has no word for it.</exception>
     public static JsonObject ToJson(object record)
     {
         var json = new JsonObject();
-        foreach (ConfigProperty property in ConfigProperty.Of(record.GetType()))
+        var used = ConfigProperty
+            .Of(record.GetType())
+            .Where(property => property.UsedWhen.All(rule => rule.Includes(rule.ValueIn(record))));
+        foreach (ConfigProperty property in used)
         {
             json[property.Key] = ToNode(property.Get(record), property.Key);
         }

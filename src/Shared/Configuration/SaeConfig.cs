@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using static Pipeline.Shared.Configuration.Architecture;
 
 namespace Pipeline.Shared.Configuration;
 
@@ -25,59 +26,121 @@ public sealed record SaeConfig : IValidated
     [AtLeast(1)]
     public int? Features { get; init; }
 
-    /// <summary>K, the features active per row (on average, for batchtopk); at most F. Required for the topk family,
-    /// refused elsewhere.</summary>
+    /// <summary>K, the features active per row (on average, for batchtopk); at most F. Required for the topk
+    /// family.</summary>
     [AtLeast(1)]
+    [UsedWhen(nameof(Architecture), TopK, BatchTopK, MatryoshkaBatchTopK)]
     public int? K { get; init; }
 
-    /// <summary>λ, the weight of the L1 penalty. Required for standard, standard-april and gated, refused
-    /// elsewhere.</summary>
+    /// <summary>k of the first step, from which it falls linearly to <see cref="K"/>; at most F. Default: null, k is
+    /// the same throughout.</summary>
+    [AtLeast(1)]
+    [UsedWhen(nameof(Architecture), TopK, BatchTopK, MatryoshkaBatchTopK)]
+    public int? KFrom { get; init; }
+
+    /// <summary>The first fraction of steps, over which k falls from <see cref="KFrom"/>. Default 0.25. Ignored when
+    /// that is not given.</summary>
+    [Between(0, 1)]
+    [UsedWhen(nameof(Architecture), TopK, BatchTopK, MatryoshkaBatchTopK)]
+    public double KAnneal { get; init; } = 0.25;
+
+    /// <summary>The weight of a second reconstruction, from the 4k largest latents (MultiTopK; its paper takes 0.125).
+    /// Default 0, none.</summary>
+    [AtLeast(0)]
+    [UsedWhen(nameof(Architecture), TopK)]
+    public double MultiTopK { get; init; }
+
+    /// <summary>λ, the weight of the L1 penalty. Required for standard, standard-april, p-anneal and gated.</summary>
     [Above(0)]
+    [UsedWhen(nameof(Architecture), Standard, StandardApril, PAnneal, Gated)]
     public double? L1 { get; init; }
 
-    /// <summary>λ, the weight of the L0 penalty. Required for jumprelu, refused elsewhere.</summary>
+    /// <summary>λ, the weight of the L0 penalty. Required for jumprelu.</summary>
     [Above(0)]
+    [UsedWhen(nameof(Architecture), JumpRelu)]
     public double? L0 { get; init; }
 
-    /// <summary>θ that jumprelu's latents start from. Default 0.001. Ignored elsewhere.</summary>
+    /// <summary>p at the end of p-anneal's training, from 1 at its beginning. Default 0.2.</summary>
     [Above(0)]
+    [Between(0, 1)]
+    [UsedWhen(nameof(Architecture), PAnneal)]
+    public double PEnd { get; init; } = 0.2;
+
+    /// <summary>The first fraction of steps, over which p stays 1. Default 0.25.</summary>
+    [Between(0, 1)]
+    [UsedWhen(nameof(Architecture), PAnneal)]
+    public double PFrom { get; init; } = 0.25;
+
+    /// <summary>θ that jumprelu's latents start from. Default 0.001.</summary>
+    [Above(0)]
+    [UsedWhen(nameof(Architecture), JumpRelu)]
     public double Threshold { get; init; } = 0.001;
 
-    /// <summary>ε, the width of jumprelu's straight-through estimators. Default 0.001. Ignored elsewhere.</summary>
+    /// <summary>ε, the width of jumprelu's straight-through estimators. Default 0.001.</summary>
     [Above(0)]
+    [UsedWhen(nameof(Architecture), JumpRelu)]
     public double Bandwidth { get; init; } = 0.001;
 
-    /// <summary>The fraction of steps over which the L1 or L0 penalty rises from 0. Default 0.05. Ignored by the topk
-    /// family.</summary>
+    /// <summary>The fraction of steps over which the L1 or L0 penalty rises from 0. Default 0.05.</summary>
     [Between(0, 1)]
+    [UsedWhen(nameof(Architecture), Standard, StandardApril, PAnneal, Gated, JumpRelu)]
     public double SparsityWarmup { get; init; } = 0.05;
 
     /// <summary>Shares of the dictionary that matryoshka-batchtopk's groups take, first group first; they sum to 1.
-    /// Default: null, 1/32, 1/16, 1/8, 1/4 and the rest. Ignored elsewhere.</summary>
+    /// Default: null, 1/32, 1/16, 1/8, 1/4 and the rest.</summary>
     [NotEmpty]
+    [UsedWhen(nameof(Architecture), MatryoshkaBatchTopK)]
     public IReadOnlyList<double>? Groups { get; init; }
 
     /// <summary>What activations are multiplied by in training; the factor is folded into the SAE that is saved.
     /// Default: null, none for the topk family, unit for jumprelu, sqrt-d elsewhere.</summary>
     public ActivationScale? Scale { get; init; }
 
-    /// <summary>The weight of the auxiliary loss that revives dead latents. Default 1/32; 0 switches it off.</summary>
-    [AtLeast(0)]
+    /// <summary>What is done for latents that no longer fire. Default: null, auxk for the topk family, none elsewhere;
+    /// resample is for standard, p-anneal and gated.</summary>
+    public DeadLatents? Dead { get; init; }
+
+    /// <summary>The weight of auxk's loss. Default 1/32.</summary>
+    [Above(0)]
+    [UsedWhen(nameof(Architecture), TopK, BatchTopK, MatryoshkaBatchTopK)]
+    [UsedWhen(nameof(Dead), null, DeadLatents.AuxK)]
     public double AuxCoefficient { get; init; } = 1.0 / 32;
 
-    /// <summary>Dead latents that reconstruct the residual in the auxiliary loss. Default: null, half of D. Ignored
-    /// when <see cref="AuxCoefficient"/> is 0.</summary>
+    /// <summary>Dead latents that reconstruct the residual in auxk's loss. Default: null, half of D.</summary>
     [AtLeast(1)]
+    [UsedWhen(nameof(Architecture), TopK, BatchTopK, MatryoshkaBatchTopK)]
+    [UsedWhen(nameof(Dead), null, DeadLatents.AuxK)]
     public int? AuxK { get; init; }
 
-    /// <summary>Tokens without firing after which a latent counts as dead. Default 10M.</summary>
+    /// <summary>Tokens without firing after which a latent counts as dead, in the metrics and for auxk. Default
+    /// 10M.</summary>
     [AtLeast(1)]
     public TokenCount DeadAfter { get; init; } = new(10_000_000);
+
+    /// <summary>Tokens between resamplings; what did not fire in the second half of them is resampled. Default: null,
+    /// an eighth of the training (Towards Monosemanticity: 25,000 steps of 8,192, 205M).</summary>
+    [AtLeast(1)]
+    [UsedWhen(nameof(Dead), DeadLatents.Resample)]
+    public TokenCount? ResampleEvery { get; init; }
+
+    /// <summary>How many times latents are resampled. Default 4.</summary>
+    [AtLeast(1)]
+    [UsedWhen(nameof(Dead), DeadLatents.Resample)]
+    public int Resamplings { get; init; } = 4;
+
+    /// <summary>Tokens whose losses are computed, at most the harvest's, to draw the inputs that resampled latents start
+    /// from. Default 819,200.</summary>
+    [AtLeast(1)]
+    [UsedWhen(nameof(Dead), DeadLatents.Resample)]
+    public TokenCount ResampleFrom { get; init; } = new(819_200);
 
     /// <summary>The peak learning rate. Default: null, 2e-4 / √(F / 2^14) for the topk family, 7e-5 for jumprelu, 5e-5
     /// elsewhere.</summary>
     [Above(0)]
     public double? LearningRate { get; init; }
+
+    /// <summary>The learning rate's course after its warm-up. Default linear.</summary>
+    public Schedule Schedule { get; init; } = Schedule.Linear;
 
     /// <summary>The fraction of steps over which the learning rate rises from 0. Default 0.05.</summary>
     [Between(0, 1)]
@@ -85,14 +148,21 @@ public sealed record SaeConfig : IValidated
 
     /// <summary>The last fraction of steps, over which the learning rate falls to 0. Default 0.2.</summary>
     [Between(0, 1)]
+    [UsedWhen(nameof(Schedule), Schedule.Linear)]
     public double Decay { get; init; } = 0.2;
+
+    /// <summary>Half cosines that cosine-restarts goes through. Default 4.</summary>
+    [AtLeast(1)]
+    [UsedWhen(nameof(Schedule), Schedule.CosineRestarts)]
+    public int Cycles { get; init; } = 4;
 
     /// <summary>The largest norm of the gradient; longer ones are scaled down. Default 1; 0 switches clipping
     /// off.</summary>
     [AtLeast(0)]
     public double GradientClip { get; init; } = 1.0;
 
-    /// <summary>The seed of this autoencoder's initial weights. Default: null, the pipeline's.</summary>
+    /// <summary>The seed of this autoencoder's initial weights and resampling. Default: null, the pipeline's. The order
+    /// of the activations is the pipeline's in any case.</summary>
     public ulong? Seed { get; init; }
 
     /// <summary>F, the number of features.</summary>
@@ -120,22 +190,29 @@ public sealed record SaeConfig : IValidated
         var defaults = new SaeConfig { Architecture = Architecture };
         var identifier = new StringBuilder();
         identifier.Append(CultureInfo.InvariantCulture, $"{Spelling.Of(Architecture)}-{FeaturesFor(dModel)}-");
-        string sparsity =
-            IsKSparse ? string.Create(CultureInfo.InvariantCulture, $"k{K}")
-            : Architecture == Architecture.JumpRelu ? string.Create(CultureInfo.InvariantCulture, $"l0-{L0}")
-            : string.Create(CultureInfo.InvariantCulture, $"l1-{L1}");
-        identifier.Append(sparsity);
+        identifier.Append(CultureInfo.InvariantCulture, $"{Sparsity.Key}{(IsKSparse ? "" : "-")}{Sparsity.Value}");
+        AppendUnless("from", KFrom, defaults.KFrom);
+        AppendUnless("anneal", KAnneal, defaults.KAnneal);
+        AppendUnless("multi", MultiTopK, defaults.MultiTopK);
+        AppendUnless("p", PEnd, defaults.PEnd);
+        AppendUnless("pfrom", PFrom, defaults.PFrom);
         AppendUnless("threshold", Threshold, defaults.Threshold);
         AppendUnless("bandwidth", Bandwidth, defaults.Bandwidth);
         AppendUnless("sparsitywarmup", SparsityWarmup, defaults.SparsityWarmup);
         AppendUnless("groups", Join(GroupsUsed), Join(defaults.GroupsUsed));
         AppendUnless("scale", Spelling.Of(ScaleUsed), Spelling.Of(defaults.ScaleUsed));
+        AppendUnless("dead-", Spelling.Of(DeadUsed), Spelling.Of(defaults.DeadUsed));
         AppendUnless("aux", AuxCoefficient, defaults.AuxCoefficient);
         AppendUnless("auxk", AuxK ?? DefaultAuxK(dModel), DefaultAuxK(dModel));
-        AppendUnless("dead", DeadAfter, defaults.DeadAfter);
+        AppendUnless("deadafter", DeadAfter, defaults.DeadAfter);
+        AppendUnless("every", ResampleEvery, defaults.ResampleEvery);
+        AppendUnless("resamplings", Resamplings, defaults.Resamplings);
+        AppendUnless("resamplefrom", ResampleFrom, defaults.ResampleFrom);
         AppendUnless("lr", LearningRateFor(dModel), DefaultLearningRate(dModel));
+        AppendUnless("", Spelling.Of(Schedule), Spelling.Of(defaults.Schedule));
         AppendUnless("warmup", Warmup, defaults.Warmup);
         AppendUnless("decay", Decay, defaults.Decay);
+        AppendUnless("cycles", Cycles, defaults.Cycles);
         AppendUnless("clip", GradientClip, defaults.GradientClip);
         AppendUnless("seed", Seed, defaults.Seed);
         return identifier.ToString();
@@ -157,7 +234,7 @@ public sealed record SaeConfig : IValidated
     /// <inheritdoc/>
     public IEnumerable<Fault> Validate(string path)
     {
-        if (Warmup + Decay > 1)
+        if (Schedule == Schedule.Linear && Warmup + Decay > 1)
         {
             yield return new Fault(
                 ConfigPath.Join(path, "warmup"),
@@ -166,13 +243,36 @@ public sealed record SaeConfig : IValidated
                 "Lower one of them"
             );
         }
-        if (Features is { } features && K > features)
-        {
-            yield return TooManyActive(features, path);
-        }
-        foreach (var fault in ValidateSparsity(path))
+        foreach (var fault in Features is { } features ? TooManyActive(features, path) : [])
         {
             yield return fault;
+        }
+        if (Sparsity.Value is null)
+        {
+            yield return new Fault(
+                ConfigPath.Join(path, Sparsity.Key),
+                "nothing",
+                $"a number, which {Spelling.Of(Architecture)} needs",
+                "Add it"
+            );
+        }
+        if (DeadUsed != DeadLatents.None && DeadUsed != Revival)
+        {
+            yield return new Fault(
+                ConfigPath.Join(path, "dead"),
+                Spelling.Of(DeadUsed),
+                $"{(Revival == DeadLatents.None ? "" : $"{Spelling.Of(Revival)} or ")}none, all that {Spelling.Of(Architecture)} is defined with",
+                "Change it or remove it"
+            );
+        }
+        if (GroupsUsed.Any(share => share <= 0) || Math.Abs(GroupsUsed.Sum() - 1) > 1e-6)
+        {
+            yield return new Fault(
+                ConfigPath.Join(path, "groups"),
+                string.Join(", ", GroupsUsed.Select(share => share.ToString(CultureInfo.InvariantCulture))),
+                "shares above 0 that sum to 1",
+                "Correct them"
+            );
         }
     }
 
@@ -183,26 +283,21 @@ public sealed record SaeConfig : IValidated
     public IEnumerable<Fault> Validate(int dModel, string path)
     {
         long features = FeatureCount(dModel);
-        if (features > int.MaxValue)
-        {
-            yield return TooManyFeatures(dModel, path);
-        }
-        else if (K > features)
-        {
-            yield return TooManyActive(features, path);
-        }
+        return features > int.MaxValue ? [TooManyFeatures(dModel, path)] : TooManyActive(features, path);
     }
 
     /// <summary>Whether k says how many latents fire.</summary>
-    public bool IsKSparse =>
-        Architecture is Architecture.TopK or Architecture.BatchTopK or Architecture.MatryoshkaBatchTopK;
+    public bool IsKSparse => Architecture is TopK or BatchTopK or MatryoshkaBatchTopK;
+
+    /// <summary><see cref="Dead"/>, else the architecture's.</summary>
+    public DeadLatents DeadUsed => Dead ?? (IsKSparse ? DeadLatents.AuxK : DeadLatents.None);
 
     /// <summary><see cref="Scale"/>, else the architecture's.</summary>
     public ActivationScale ScaleUsed =>
         Scale
         ?? (
             IsKSparse ? ActivationScale.None
-            : Architecture == Architecture.JumpRelu ? ActivationScale.Unit
+            : Architecture == JumpRelu ? ActivationScale.Unit
             : ActivationScale.SqrtD
         );
 
@@ -217,60 +312,36 @@ public sealed record SaeConfig : IValidated
         return sizes;
     }
 
-    private IEnumerable<Fault> ValidateSparsity(string path)
-    {
-        string name = Spelling.Of(Architecture);
-        bool usesL0 = Architecture == Architecture.JumpRelu;
-        foreach (
-            var (key, given, used) in new[]
-            {
-                ("k", (double?)K, IsKSparse),
-                ("l1", L1, !IsKSparse && !usesL0),
-                ("l0", L0, usesL0),
-            }
-        )
-        {
-            if (given is null && used)
-            {
-                yield return new Fault(
-                    ConfigPath.Join(path, key),
-                    "nothing",
-                    $"a number, which {name} needs",
-                    "Add it"
-                );
-            }
-            else if (given is not null && !used)
-            {
-                yield return new Fault(
-                    ConfigPath.Join(path, key),
-                    string.Create(CultureInfo.InvariantCulture, $"{given}"),
-                    $"nothing: {name} does not use it",
-                    "Remove it"
-                );
-            }
-        }
-        if (GroupsUsed.Any(share => share <= 0) || Math.Abs(GroupsUsed.Sum() - 1) > 1e-6)
-        {
-            yield return new Fault(
-                ConfigPath.Join(path, "groups"),
-                string.Join(", ", GroupsUsed.Select(share => share.ToString(CultureInfo.InvariantCulture))),
-                "shares above 0 that sum to 1",
-                "Correct them"
-            );
-        }
-    }
+    /// <summary>The setting that decides how many latents fire.</summary>
+    private (string Key, double? Value) Sparsity =>
+        IsKSparse ? ("k", K)
+        : Architecture == JumpRelu ? ("l0", L0)
+        : ("l1", L1);
+
+    /// <summary>How the architecture's source brings latents back.</summary>
+    private DeadLatents Revival =>
+        IsKSparse ? DeadLatents.AuxK
+        : Architecture is Standard or PAnneal or Gated ? DeadLatents.Resample
+        : DeadLatents.None;
 
     private long FeatureCount(int dModel) => Features ?? (long)Expansion * dModel;
 
     private double DefaultLearningRate(int dModel) =>
         IsKSparse ? 2e-4 / Math.Sqrt(FeatureCount(dModel) / 16_384.0)
-        : Architecture == Architecture.JumpRelu ? 7e-5
+        : Architecture == JumpRelu ? 7e-5
         : 5e-5;
 
     private static int DefaultAuxK(int dModel) => Math.Max(1, dModel / 2);
 
-    private Fault TooManyActive(long features, string path) =>
-        new(ConfigPath.Join(path, "k"), $"{K}", $"at most the {features} features", "Lower k or raise the features");
+    private IEnumerable<Fault> TooManyActive(long features, string path) =>
+        new[] { ("k", K), ("kFrom", KFrom) }
+            .Where(setting => setting.Item2 > features)
+            .Select(setting => new Fault(
+                ConfigPath.Join(path, setting.Item1),
+                $"{setting.Item2}",
+                $"at most the {features} features",
+                "Lower it or raise the features"
+            ));
 
     private Fault TooManyFeatures(int dModel, string path) =>
         new(

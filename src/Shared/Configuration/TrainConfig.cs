@@ -11,8 +11,11 @@ public sealed record TrainConfig : IValidated
     [AtLeast(1)]
     public int Batch { get; init; } = 2048;
 
-    /// <summary>The autoencoders, each trained at every hook.</summary>
+    /// <summary>The autoencoders, each trained at every hook. A key <c>sweep</c> beside this one adds to them: a section
+    /// like one of these, or a list of such, in which a list of values stands for each of them, and several lists for
+    /// every combination.</summary>
     [NotEmpty]
+    [Swept("sweep")]
     public required IReadOnlyList<SaeConfig> Saes { get; init; }
 
     /// <summary>Tokens between checkpoints. Default 1M.</summary>
@@ -28,6 +31,12 @@ public sealed record TrainConfig : IValidated
     /// times 4 bytes. At least <see cref="ShuffleBlock"/>.</summary>
     [AtLeast(1)]
     public int ShuffleWindow { get; init; } = 16_384;
+
+    /// <summary>Autoencoders of a hook that learn together from one reading of its activations; more take further
+    /// readings. Default 8. Each holds its weights, gradients and two moments in memory: 16 times F times twice D
+    /// bytes. The results do not depend on it.</summary>
+    [AtLeast(1)]
+    public int SaesPerPass { get; init; } = 8;
 
     /// <summary>What can be told without knowing the model: fields that contradict each other, autoencoders given
     /// twice.</summary>

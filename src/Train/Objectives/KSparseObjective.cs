@@ -25,6 +25,9 @@ internal sealed record KSparseObjective
     /// <summary>Selects by activation times decoder norm, so that a decoder without constraint cannot cheat the selection.</summary>
     public bool SelectsByDecoderNorm { get; init; }
 
+    /// <summary>Weight of a second reconstruction, from the 4k largest latents (Gao et al. 2024, section 4.3: 1/8).</summary>
+    public double MultiCoefficient { get; init; }
+
     public double AuxCoefficient { get; init; }
 
     public int AuxK { get; init; }
@@ -42,8 +45,15 @@ internal sealed record KSparseObjective
             preActsBF = preActsBF * normsF1.squeeze(-1);
             W_dec = W_dec / normsF1;
         }
-        var latentsBF = Keep(nn.functional.relu(preActsBF));
+        var reluBF = nn.functional.relu(preActsBF);
+        var latentsBF = Keep(reluBF, K);
         var (reconstruction, terms, reconstructionBD) = Reconstruct(latentsBF, W_dec, sae.b_dec, xBD);
+        if (MultiCoefficient > 0)
+        {
+            var more = LossTerms.SquaredError(xBD, Keep(reluBF, MoreK(sae.Features)).matmul(W_dec) + sae.b_dec);
+            reconstruction = reconstruction + (MultiCoefficient * more);
+            terms.Add(("mse_4k", more));
+        }
         var deadF = context.DeadF(latentsBF.detach().sum(dim: 0) > 0);
         var aux = Auxiliary(preActsBF, W_dec, sae.b_dec, (xBD - reconstructionBD).detach(), deadF);
         terms.Add(("aux_loss", aux));
@@ -79,19 +89,21 @@ internal sealed record KSparseObjective
         return positive.numel() == 0 ? 0 : positive.min().to(float64).item<double>();
     }
 
-    private Tensor Keep(Tensor reluBF)
+    private int MoreK(int features) => Math.Min(4 * K, features);
+
+    private Tensor Keep(Tensor reluBF, int k)
     {
         if (OverBatch)
         {
             var flat = reluBF.flatten();
             var (valuesN, indicesN) = flat.topk(
-                (int)Math.Min(flat.numel(), (long)K * reluBF.shape[0]),
+                (int)Math.Min(flat.numel(), (long)k * reluBF.shape[0]),
                 -1,
                 sorted: false
             );
             return zeros_like(flat).scatter(0, indicesN, valuesN).reshape(reluBF.shape);
         }
-        var (valuesBK, indicesBK) = reluBF.topk(K, -1, sorted: false);
+        var (valuesBK, indicesBK) = reluBF.topk(k, -1, sorted: false);
         return zeros_like(reluBF).scatter(1, indicesBK, valuesBK);
     }
 

@@ -38,6 +38,13 @@ internal static class LossTerms
     public static Tensor L1(Tensor latentsBF, Tensor? normsF) =>
         (normsF is null ? latentsBF : latentsBF * normsF).sum(-1).mean();
 
+    /// <summary>Σ over active latents of f^p, mean over the batch; latents of 0 give 0 and no gradient.</summary>
+    public static Tensor Lp(Tensor latentsBF, double p)
+    {
+        var activeBF = latentsBF.detach() > 0;
+        return where(activeBF, latentsBF, ones_like(latentsBF)).pow(p).mul(activeBF).sum(-1).mean();
+    }
+
     public static Tensor DecoderNormsF(Tensor W_dec) => W_dec.norm(1, keepdim: true).squeeze(-1);
 
     /// <summary>1 where |u| &lt; ½: the kernel of JumpReLU's straight-through estimators.</summary>

@@ -11,17 +11,23 @@ namespace Pipeline.Train.Objectives;
 /// <param name="WeighsByDecoderNorm">April 2024's form.</param>
 internal sealed record StandardObjective(double Sparsity, bool WeighsByDecoderNorm)
 {
+    /// <summary>The latents' exponent in the penalty: below 1, small ones cost more than their share (Karvonen et al. 2024).</summary>
+    public double P { get; init; } = 1;
+
     public SaeLosses Of(StandardAutoencoder sae, Tensor xBD, LossContext context)
     {
         var centeredBD = sae.SubtractsDecoderBias ? xBD - sae.b_dec : xBD;
         var latentsBF = nn.functional.relu(nn.functional.linear(centeredBD, sae.W_enc, sae.b_enc));
         var reconstructionBD = latentsBF.matmul(sae.W_dec) + sae.b_dec;
         var reconstruction = LossTerms.SquaredError(xBD, reconstructionBD);
-        var l1 = LossTerms.L1(latentsBF, WeighsByDecoderNorm ? LossTerms.DecoderNormsF(sae.W_dec) : null);
+        var penalty =
+            P == 1
+                ? LossTerms.L1(latentsBF, WeighsByDecoderNorm ? LossTerms.DecoderNormsF(sae.W_dec) : null)
+                : LossTerms.Lp(latentsBF, P);
         return new SaeLosses(
-            reconstruction + (Sparsity * context.SparsityScale * l1),
+            reconstruction + (Sparsity * context.SparsityScale * penalty),
             reconstruction,
-            [("l1", l1)],
+            [(P == 1 ? "l1" : "lp", penalty)],
             latentsBF,
             reconstructionBD
         );

@@ -22,7 +22,7 @@ public sealed class SaeConfigTests
             Warmup = 0.05,
         };
 
-        sae.Identifier(128).Should().Be("topk-1024-k32-dead1M-lr0.001-seed7");
+        sae.Identifier(128).Should().Be("topk-1024-k32-deadafter1M-lr0.001-seed7");
     }
 
     [Fact]
@@ -60,7 +60,7 @@ public sealed class SaeConfigTests
             .ContainSingle()
             .Which.ToString()
             .Should()
-            .Be("train.saes[0].k: found 32, expected at most the 24 features. Lower k or raise the features.");
+            .Be("train.saes[0].k: found 32, expected at most the 24 features. Lower it or raise the features.");
     }
 
     [Fact]
@@ -99,6 +99,35 @@ public sealed class SaeConfigTests
     [InlineData("{architecture: standard, l1: 1, k: 4}", "train.saes[1].k", "standard does not use it")]
     [InlineData("{architecture: batchtopk, k: 4, l1: 1}", "train.saes[1].l1", "batchtopk does not use it")]
     [InlineData("{architecture: standard, l1: -1}", "train.saes[1].l1", "more than 0")]
+    [InlineData(
+        "{architecture: batchtopk, k: 4, dead: resample}",
+        "train.saes[1].dead",
+        "auxk or none, all that batchtopk"
+    )]
+    [InlineData("{architecture: gated, l1: 1, dead: auxk}", "train.saes[1].dead", "resample or none, all that gated")]
+    [InlineData(
+        "{architecture: jumprelu, l0: 1, dead: resample}",
+        "train.saes[1].dead",
+        "expected none, all that jumprelu"
+    )]
+    [InlineData("{architecture: topk, k: 4, dead: none, auxK: 8}", "train.saes[1].auxK", "dead none does not use it")]
+    [InlineData("{architecture: gated, l1: 1, resamplings: 2}", "train.saes[1].resamplings", "no dead does not use it")]
+    [InlineData(
+        "{architecture: topk, k: 4, schedule: cosine, decay: 0.1}",
+        "train.saes[1].decay",
+        "cosine does not use it"
+    )]
+    [InlineData("{architecture: topk, k: 4, bandwidth: 0.1}", "train.saes[1].bandwidth", "topk does not use it")]
+    [InlineData(
+        "{architecture: batchtopk, k: 4, multiTopK: 0.125}",
+        "train.saes[1].multiTopK",
+        "batchtopk does not use it"
+    )]
+    [InlineData(
+        "{architecture: topk, k: 4, features: 64, kFrom: 65}",
+        "train.saes[1].kFrom",
+        "at most the 64 features"
+    )]
     [InlineData("{architecture: matryoshka-batchtopk, k: 4, groups: [0.5, 0.4]}", "train.saes[1].groups", "sum to 1")]
     public void What_an_architecture_needs_or_does_not_use_is_told(string sae, string where, string why) =>
         Yaml.RefusalWith($"train.saes=[{{architecture: topk, k: 2}}, {sae}]").Should().Contain(where).And.Contain(why);

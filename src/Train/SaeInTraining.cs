@@ -1,0 +1,240 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json.Nodes;
+using Pipeline.Shared;
+using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Autoencoders.Formats;
+using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Tensors;
+using Pipeline.Shared.Tokens;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Train;
+
+/// <summary>One SAE of a pass with its folder: trainer, schedules, metrics, checkpoints, and what is left at the end.</summary>
+internal sealed class SaeInTraining : IDisposable
+{
+    /// <summary>Tokens, at the end of training, over which firing frequencies are taken.</summary>
+    private const long FrequencyTokens = 500_000;
+    private const int MetricsEvery = 10;
+    private const string MetricsName = "metrics.jsonl";
+
+    private readonly RunInputs run;
+    private readonly HookPoint hook;
+    private readonly SaeConfig sae;
+    private readonly StageFolder stage;
+    private readonly IProgressSink progress;
+    private readonly string task;
+    private readonly int batch;
+    private readonly ulong seed;
+    private readonly double scale;
+    private readonly NeuronResampling? resampling;
+    private readonly MetricsLog metrics;
+    private readonly SaeTrainer trainer;
+    private readonly Stopwatch clock = Stopwatch.StartNew();
+    private long? lastCheckpoint;
+
+    /// <param name="run">The pipeline's inputs.</param>
+    /// <param name="hook">Where the activations were taken.</param>
+    /// <param name="sae">The settings.</param>
+    /// <param name="stage">The SAE's folder, begun.</param>
+    /// <param name="sampleBD">Activations that scale and initial weights are taken from.</param>
+    /// <param name="progress">Told how far it is.</param>
+    public SaeInTraining(
+        RunInputs run,
+        HookPoint hook,
+        SaeConfig sae,
+        StageFolder stage,
+        Tensor sampleBD,
+        IProgressSink progress
+    )
+    {
+        (this.run, this.hook, this.sae, this.stage, this.progress) = (run, hook, sae, stage, progress);
+        task = $"train {hook} {Path.GetFileName(stage.Path)}";
+        batch = run.Config.Train.Batch;
+        seed = sae.Seed ?? run.Config.Seed;
+        Steps = Math.Max(1, run.Config.Train.Tokens.Value / batch);
+        resampling = NeuronResampling.Of(sae, Steps, batch);
+        metrics = new MetricsLog(Path.Combine(stage.Path, MetricsName));
+        using var scope = NewDisposeScope();
+        scale = Scale(sampleBD);
+        var learner = SaeLearners.New(
+            sae,
+            Scaled(sampleBD),
+            RandomStreams.Derive(seed, "train", $"decoder {hook}"),
+            Steps
+        );
+        trainer = new SaeTrainer(SaeLearners.Recipe(sae), learner);
+        clock.Stop();
+    }
+
+    /// <summary>Steps of the whole training.</summary>
+    public long Steps { get; }
+
+    /// <summary>Steps done.</summary>
+    public long Step => trainer.Step;
+
+    public bool IsDone => Step >= Steps;
+
+    public void RestoreCheckpoint()
+    {
+        if (stage.Checkpoints.Open() is { } checkpoint)
+        {
+            using var file = SafetensorsFile.Open(checkpoint.Path);
+            trainer.Restore(file.Load, checkpoint.Step);
+            metrics.Restore(FileDigest.From(checkpoint.Words["metrics"])!);
+            lastCheckpoint = checkpoint.Step;
+        }
+    }
+
+    /// <param name="xBD">Activations as harvested.</param>
+    /// <param name="activations">Where resampled latents take their inputs from.</param>
+    /// <exception cref="StageFailedException">The loss is not finite; the last checkpoint is kept.</exception>
+    /// <exception cref="OperationCanceledException">Interrupted while drawing those inputs; nothing was changed.</exception>
+    public void TrainOneStep(Tensor xBD, HookActivations activations)
+    {
+        clock.Start();
+        if (Step == Math.Max(0, Steps - Math.Max(1, FrequencyTokens / batch)))
+        {
+            trainer.ResetFireCounts();
+        }
+        if (resampling is not null && resampling.IsDue(Step))
+        {
+            string purpose = string.Create(CultureInfo.InvariantCulture, $"resampling {Step}");
+            trainer.Resample(
+                resampling.WindowTokens,
+                activations.Draw(resampling.FromTokens, purpose, scale),
+                RandomStreams.Derive(seed, "train", purpose)
+            );
+        }
+        double rate = sae.LearningRateFor(run.Model.Config.Width) * LearningRateSchedule.Of(sae, Step, Steps);
+        var step = trainer.TrainOneStep(Scaled(xBD), rate, SparsityAtStep.Of(sae, Step, Steps));
+        Record(step, rate);
+        if (!IsDone && Step % Math.Max(1, (run.Config.Train.CheckpointEvery.Value + batch - 1) / batch) == 0)
+        {
+            SaveCheckpoint();
+        }
+        clock.Stop();
+    }
+
+    /// <summary>Writes where it stands, unless that is where the last checkpoint stands.</summary>
+    public void SaveCheckpoint()
+    {
+        if (lastCheckpoint != Step)
+        {
+            stage.Checkpoints.Save(
+                Step,
+                stream => SafetensorsWriter.Write(stream, trainer.State()),
+                new JsonObject { ["metrics"] = metrics.Write().ToJson() }
+            );
+            lastCheckpoint = Step;
+        }
+    }
+
+    /// <summary>Writes the SAE, its metrics, and the manifest.</summary>
+    public void Seal()
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        clock.Start();
+        var origin = new SaeOrigin(
+            run.Config.Model,
+            hook.ToString(),
+            run.Config.Harvest.Context,
+            run.Config.Text,
+            run.Bos != BosPolicy.None
+        );
+        var outputs = new List<ManifestOutput>(
+            new SaeLensFormat().Save(
+                stage.Path,
+                new SaeFile(trainer.ForInference().Unscaled(scale), origin, Training())
+                {
+                    FrequencyF = trainer.FiringFrequencyF(),
+                }
+            )
+        );
+        outputs.Add(ManifestOutput.Of(MetricsName, metrics.Write()));
+        var results = new JsonObject
+        {
+            ["steps"] = Steps,
+            ["activation_scale"] = scale,
+            ["last"] = metrics.Last!.DeepClone(),
+        };
+        stage.Complete(outputs, results, run.Provenance(clock.Elapsed));
+    }
+
+    public void Dispose() => trainer.Dispose();
+
+    private double Scale(Tensor sampleBD) =>
+        sae.ScaleUsed switch
+        {
+            ActivationScale.Unit => 1 / Math.Sqrt(sampleBD.to(float64).square().sum(-1).mean().item<double>()),
+            ActivationScale.SqrtD => Math.Sqrt(sampleBD.shape[1]) / sampleBD.to(float64).norm(-1).mean().item<double>(),
+            _ => 1,
+        };
+
+    private Tensor Scaled(Tensor xBD) => scale == 1 ? xBD : xBD * scale;
+
+    private void Record(StepMetrics step, double rate)
+    {
+        if (!double.IsFinite(step.Loss))
+        {
+            throw new StageFailedException(
+                new Fault(
+                    $"{task}: step {Step}",
+                    $"a loss of {step.Loss}",
+                    "a finite loss",
+                    "Lower the SAE's learningRate; the last checkpoint is kept"
+                ).ToString()
+            );
+        }
+        if (Step % MetricsEvery != 0 && !IsDone)
+        {
+            return;
+        }
+        var line = new JsonObject
+        {
+            ["step"] = Step,
+            ["tokens"] = Step * batch,
+            ["loss"] = step.Loss,
+            ["mse"] = step.Mse,
+        };
+        foreach (var (name, value) in step.Terms)
+        {
+            line[name] = value;
+        }
+        line["fvu"] = step.Fvu;
+        line["l0"] = step.L0;
+        line["dead_fraction"] = step.Dead / (double)trainer.Sae.Features;
+        if (resampling is not null)
+        {
+            line["resampled"] = trainer.Resampled;
+        }
+        line["gradient_norm"] = step.GradientNorm;
+        line["learning_rate"] = rate;
+        metrics.Add(line);
+        progress.Update(
+            task,
+            Step * (double)batch,
+            Steps * (double)batch,
+            "tokens",
+            string.Create(CultureInfo.InvariantCulture, $"fvu {step.Fvu:F4}")
+        );
+    }
+
+    /// <summary>As SAELens names it.</summary>
+    private SaeTraining Training() =>
+        new(
+            sae.Architecture switch
+            {
+                Architecture.MatryoshkaBatchTopK => "matryoshka_batchtopk",
+                Architecture.StandardApril => "standard",
+                _ => Spelling.Of(sae.Architecture),
+            },
+            sae.K,
+            sae.Architecture == Architecture.MatryoshkaBatchTopK ? sae.GroupSizesFor(run.Model.Config.Width) : null
+        );
+}
