@@ -23,8 +23,7 @@ public static class EvaluateBenchmark
     {
         ArgumentNullException.ThrowIfNull(run);
         using var none = no_grad();
-        var pending = run.Hooks.SelectMany(hook => run.Config.Train.Saes.Select(sae => (hook, sae))).ToList();
-        foreach (var (hook, sae) in pending)
+        foreach (var (hook, sae) in run.Saes)
         {
             SaveUntrained(run, run.SaeFolder(hook, sae), sae.FeaturesFor(run.Model.Config.Width), sae.K!.Value);
         }
@@ -36,7 +35,7 @@ public static class EvaluateBenchmark
             repeats,
             () =>
             {
-                var folders = pending.Select(p => (p.hook, p.sae, Fresh(run, p.hook, p.sae))).ToList();
+                var folders = run.Saes.Select(p => (p.Hook, p.Sae, Fresh(run, p.Hook, p.Sae))).ToList();
                 EvaluateStage.Run(run, folders, new NoProgress(), CancellationToken.None);
             },
             () =>
@@ -47,7 +46,7 @@ public static class EvaluateBenchmark
             {
                 ["model"] = run.Config.Model,
                 ["hooks"] = run.Hooks.Count,
-                ["saes"] = pending.Count,
+                ["saes"] = run.Saes.Count,
                 ["tokens"] = tokens,
                 ["repeats"] = repeats,
             },

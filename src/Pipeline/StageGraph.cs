@@ -32,13 +32,12 @@ internal sealed class StageGraph
         Harvest = HarvestStage.Folder(run);
         Saes =
         [
-            .. run.Hooks.SelectMany(hook =>
-                run.Config.Train.Saes.Select(sae =>
-                {
-                    var train = TrainStage.Folder(run, hook, sae, Harvest.Fingerprint);
-                    return new SaeNode(hook, sae, train, EvaluateStage.Folder(run, hook, sae, train.Fingerprint));
-                })
-            ),
+            .. run.Saes.Select(entry =>
+            {
+                var train = TrainStage.Folder(run, entry.Hook, entry.Sae, Harvest.Fingerprint);
+                var evaluate = EvaluateStage.Folder(run, entry.Hook, entry.Sae, train.Fingerprint);
+                return new SaeNode(entry.Hook, entry.Sae, train, evaluate);
+            }),
         ];
         Report = ReportStage.Folder(run.Folder, Saes.Select(sae => sae.Evaluate));
     }

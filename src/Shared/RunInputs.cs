@@ -35,6 +35,15 @@ public sealed class RunInputs
                 (hook, i) => HookPoint.Parse(hook, Model.Config.Layers, $"{where}: harvest.hooks[{i}]")
             ),
         ];
+        Saes =
+        [
+            .. Hooks.SelectMany(hook =>
+                config
+                    .Train.Saes.Select((sae, i) => (Sae: sae, Hooks: HooksOf(sae, $"{where}: train.saes[{i}].hooks")))
+                    .Where(entry => entry.Hooks.Contains(hook))
+                    .Select(entry => (hook, entry.Sae))
+            ),
+        ];
         Bos = config.Harvest.Bos ?? (Tokenizer.BosId is null ? BosPolicy.None : BosPolicy.EachDocument);
         Packer = new TokenPacker(Tokenizer, config.Harvest.Context, Bos, config.Harvest.Separator, $"{where}: harvest");
         var faults = new FaultList(where);
@@ -66,6 +75,9 @@ public sealed class RunInputs
 
     /// <summary>Resolved against the model's depth, in the order of the file.</summary>
     public IReadOnlyList<HookPoint> Hooks { get; }
+
+    /// <summary>Every SAE at every hook it is trained at, hook by hook.</summary>
+    public IReadOnlyList<(HookPoint Hook, SaeConfig Sae)> Saes { get; }
     public ManifestInput ModelInput { get; }
     public ManifestInput TokenizerInput { get; }
     public ManifestInput TextInput { get; }
@@ -154,6 +166,26 @@ public sealed class RunInputs
             ["wall_seconds"] = Math.Round(wall.TotalSeconds, 3),
             ["finished"] = TimeProvider.System.GetUtcNow().ToString("u", CultureInfo.InvariantCulture),
         };
+
+    /// <exception cref="ConfigurationException">Not a hook, or one that is not harvested.</exception>
+    private IReadOnlyList<HookPoint> HooksOf(SaeConfig sae, string where)
+    {
+        if (sae.Hooks is null)
+        {
+            return Hooks;
+        }
+        var hooks = sae.Hooks.Select(hook => HookPoint.Parse(hook, Model.Config.Layers, where)).ToList();
+        return hooks.Where(hook => !Hooks.Contains(hook)).ToList() is [var missing, ..]
+            ? throw new ConfigurationException(
+                new Fault(
+                    where,
+                    missing.ToString(),
+                    $"some of harvest.hooks: {string.Join(", ", Hooks)}",
+                    "Harvest it too, or train elsewhere"
+                ).ToString()
+            )
+            : hooks;
+    }
 
     private IEnumerable<Fault> Check(string where)
     {

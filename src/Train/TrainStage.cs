@@ -36,6 +36,7 @@ public sealed class TrainStage
     {
         var train = run.Config.Train;
         var config = ConfigurationJson.ToJson(sae);
+        config.Remove("hooks"); // where else it is trained makes no other SAE of this one
         config["hook"] = hook.ToString();
         config["seed"] = sae.Seed ?? run.Config.Seed;
         config["orderSeed"] = run.Config.Seed;

@@ -18,6 +18,10 @@ public sealed record SaeConfig : IValidated
     [FolderName]
     public string? Name { get; init; }
 
+    /// <summary>The harvested hooks it is trained at, as harvest.hooks may write them. Default: null, every one.</summary>
+    [NotEmpty]
+    public IReadOnlyList<string>? Hooks { get; init; }
+
     /// <summary>Features as a multiple of D. Default 8. Ignored when <see cref="Features"/> is given.</summary>
     [AtLeast(1)]
     public int Expansion { get; init; } = 8;

@@ -31,6 +31,7 @@ public sealed class ConfigurationJsonTests
             .Equal(
                 "architecture",
                 "name",
+                "hooks",
                 "expansion",
                 "features",
                 "k",
