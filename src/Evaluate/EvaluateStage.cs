@@ -38,6 +38,8 @@ public sealed class EvaluateStage
     private readonly IProgressSink progress;
     private readonly CancellationToken cancel;
     private readonly List<Subject> subjects;
+
+    /// <summary>Of every hook at which a reconstruction is spliced in.</summary>
     private readonly Dictionary<HookPoint, Baselines> baselines;
     private double cleanLoss;
     private long scored;
@@ -56,7 +58,7 @@ public sealed class EvaluateStage
         (this.run, config, this.progress, this.cancel) = (run, run.Config.Evaluate, progress, cancel);
         subjects = [.. pending.Select(p => new Subject(run, p.Hook, p.Sae, p.Folder))];
         int width = run.Model.Config.Width;
-        baselines = subjects.Select(s => s.Hook).Distinct().ToDictionary(hook => hook, _ => new Baselines(width));
+        baselines = subjects.Select(s => s.Target).Distinct().ToDictionary(hook => hook, _ => new Baselines(width));
     }
 
     /// <summary>The stage's folder for one SAE, compared with what it would be made from now.</summary>
@@ -110,7 +112,11 @@ public sealed class EvaluateStage
             tokens,
             batch =>
             {
-                var clean = CleanBatch.Run(model, ContextTensor.Of(batch, run.Device), [.. baselines.Keys]);
+                var clean = CleanBatch.Run(
+                    model,
+                    ContextTensor.Of(batch, run.Device),
+                    [.. baselines.Keys.Union(subjects.Select(s => s.Hook))]
+                );
                 cleanLoss += clean.Loss;
                 scored += clean.Scored;
                 foreach (var (hook, baseline) in baselines)
@@ -216,7 +222,7 @@ public sealed class EvaluateStage
 
     private void Seal(Subject subject, TimeSpan wall)
     {
-        var baseline = baselines[subject.Hook];
+        var baseline = baselines[subject.Target];
         double clean = cleanLoss / scored;
         double spliced = subject.Spliced.CrossEntropy;
         var metrics = subject.All.ToJson(run.Model.Config.Width);
@@ -295,6 +301,9 @@ public sealed class EvaluateStage
     {
         public HookPoint Hook => hook;
 
+        /// <summary>Where the reconstruction belongs.</summary>
+        public HookPoint Target { get; } = RunInputs.TargetOf(hook, config);
+
         public StageFolder Folder => folder;
 
         public Autoencoder Sae { get; } = LoadTrained(run.SaeFolder(hook, config)).To(run.Device);
@@ -311,13 +320,13 @@ public sealed class EvaluateStage
         {
             using var scope = NewDisposeScope();
             var xBTD = clean.AtHook[hook];
-            var xRD = xBTD.reshape(-1, Sae.Width);
-            var latents = Sae.Encode(xRD);
+            var latents = Sae.Encode(xBTD.reshape(-1, Sae.Width));
             var reconstructionRD = Sae.Decode(latents);
-            All.Add(xRD, reconstructionRD, latents.ValuesBK);
+            var targetRD = clean.AtHook[Target].reshape(-1, Sae.Width);
+            All.Add(targetRD, reconstructionRD, latents.ValuesBK);
             var keptR = NotBos(batch);
             WithoutBos.Add(
-                xRD.index_select(0, keptR),
+                targetRD.index_select(0, keptR),
                 reconstructionRD.index_select(0, keptR),
                 latents.ValuesBK.index_select(0, keptR)
             );
@@ -326,7 +335,7 @@ public sealed class EvaluateStage
                 latents.IndicesBK.cpu().data<long>().ToArray(),
                 latents.ValuesBK.cpu().data<float>().ToArray()
             );
-            Spliced.Add(model, clean, hook, reconstructionRD.view(xBTD.shape));
+            Spliced.Add(model, clean, Target, reconstructionRD.view(xBTD.shape));
         }
 
         /// <summary>Everything summed and kept so far, by name.</summary>

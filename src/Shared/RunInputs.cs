@@ -114,6 +114,13 @@ public sealed class RunInputs
         );
     }
 
+    /// <summary>Where an SAE's reconstruction belongs: the hook itself, or a transcoder's MLP output.</summary>
+    public static HookPoint TargetOf(HookPoint hook, SaeConfig sae)
+    {
+        ArgumentNullException.ThrowIfNull(sae);
+        return sae.Transcoder ? hook with { Site = HookSite.MlpOut } : hook;
+    }
+
     public string HarvestFolder => Path.Combine(Folder, "harvest");
 
     public string HookFolder(HookPoint hook) => Path.Combine(HarvestFolder, hook.ToString());
@@ -168,23 +175,35 @@ public sealed class RunInputs
         };
 
     /// <exception cref="ConfigurationException">Not a hook, or one that is not harvested.</exception>
-    private IReadOnlyList<HookPoint> HooksOf(SaeConfig sae, string where)
+    private List<HookPoint> HooksOf(SaeConfig sae, string where)
     {
-        if (sae.Hooks is null)
+        var hooks =
+            sae.Hooks?.Select(hook => HookPoint.Parse(hook, Model.Config.Layers, where)).ToList()
+            ?? [.. Hooks.Where(hook => !sae.Transcoder || hook.Site == HookSite.ResidMid)];
+        if (hooks.Count == 0 || (sae.Transcoder && hooks.Exists(hook => hook.Site != HookSite.ResidMid)))
         {
-            return Hooks;
-        }
-        var hooks = sae.Hooks.Select(hook => HookPoint.Parse(hook, Model.Config.Layers, where)).ToList();
-        return hooks.Where(hook => !Hooks.Contains(hook)).ToList() is [var missing, ..]
-            ? throw new ConfigurationException(
+            throw new ConfigurationException(
                 new Fault(
                     where,
-                    missing.ToString(),
+                    string.Join(", ", sae.Hooks ?? [.. Hooks.Select(hook => hook.ToString())]),
+                    "blocks.LAYER.hook_resid_mid for a transcoder",
+                    "Harvest it and hook_mlp_out of the same layer"
+                ).ToString()
+            );
+        }
+        var missing = hooks.SelectMany(hook => new[] { hook, TargetOf(hook, sae) }).Except(Hooks).ToList();
+        if (missing.Count > 0)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    where,
+                    string.Join(", ", missing),
                     $"some of harvest.hooks: {string.Join(", ", Hooks)}",
                     "Harvest it too, or train elsewhere"
                 ).ToString()
-            )
-            : hooks;
+            );
+        }
+        return hooks;
     }
 
     private IEnumerable<Fault> Check(string where)

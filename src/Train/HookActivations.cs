@@ -6,39 +6,68 @@ using static TorchSharp.torch;
 
 namespace Pipeline.Train;
 
-/// <summary>A hook's harvested activations as training asks for them: in seeded orders, on its device.</summary>
+/// <summary>
+/// A hook's harvested activations as training asks for them: in seeded orders, on its device. For transcoders each row has
+/// its target beside it.
+/// </summary>
 internal sealed class HookActivations : IDisposable
 {
     private readonly RunInputs run;
-    private readonly ActivationDataset data;
+    private readonly ActivationDataset inputs;
+    private readonly ActivationDataset? targets;
+    private readonly IActivationRows data;
     private readonly CancellationToken cancel;
 
-    private HookActivations(RunInputs run, ActivationDataset data, CancellationToken cancel) =>
-        (this.run, this.data, this.cancel) = (run, data, cancel);
+    private HookActivations(
+        RunInputs run,
+        ActivationDataset inputs,
+        ActivationDataset? targets,
+        CancellationToken cancel
+    )
+    {
+        (this.run, this.inputs, this.targets, this.cancel) = (run, inputs, targets, cancel);
+        data = targets is null ? inputs : new PairedRows(inputs, targets);
+    }
 
+    /// <param name="run">The pipeline's inputs.</param>
+    /// <param name="hook">What is encoded.</param>
+    /// <param name="target">What is reconstructed.</param>
+    /// <param name="cancel">Stops <see cref="Draw"/>.</param>
     /// <summary>Every shard's hash is compared before a byte of it is used.</summary>
     /// <exception cref="CorruptArtifactException">A shard is missing or altered.</exception>
-    public static HookActivations Open(RunInputs run, HookPoint hook, CancellationToken cancel) =>
-        new(run, ActivationDataset.OpenHarvest(run.HarvestFolder, hook.ToString()), cancel);
+    public static HookActivations Open(RunInputs run, HookPoint hook, HookPoint target, CancellationToken cancel)
+    {
+        var inputs = ActivationDataset.OpenHarvest(run.HarvestFolder, hook.ToString());
+        try
+        {
+            var targets = target == hook ? null : ActivationDataset.OpenHarvest(run.HarvestFolder, target.ToString());
+            return new(run, inputs, targets, cancel);
+        }
+        catch
+        {
+            inputs.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>The training's batches from a step on.</summary>
     public PrefetchingBatches Batches(long fromStep)
     {
-        var cursor = NewCursor("order");
+        var cursor = NewCursor(data, "order");
         cursor.Seek(fromStep * run.Config.Train.Batch);
         return new PrefetchingBatches(cursor, run.Config.Train.Batch);
     }
 
-    /// <summary>The first rows of the training's order, at most those there are, [B, D].</summary>
-    public Tensor Sample(int rows)
+    /// <summary>The first rows of the training's order, at most those there are; of the caller's dispose scope.</summary>
+    public TrainingBatch Sample(int rows)
     {
         var sampleBD = new float[Math.Min(rows, data.Rows) * data.Width];
-        NewCursor("order").NextBatch(sampleBD);
+        NewCursor(data, "order").NextBatch(sampleBD);
         return OnDevice(sampleBD);
     }
 
     /// <summary>
-    /// Batches [B, D] of as many tokens as asked for, at most those there are, in an order of the purpose's own; each lives
+    /// Inputs [B, D] of as many tokens as asked for, at most those there are, in an order of the purpose's own; each lives
     /// until the next is asked for.
     /// </summary>
     /// <param name="tokens">Rows in all.</param>
@@ -47,27 +76,40 @@ internal sealed class HookActivations : IDisposable
     /// <exception cref="OperationCanceledException">The run is to stop.</exception>
     public IEnumerable<Tensor> Draw(long tokens, string purpose, double scale)
     {
-        var cursor = NewCursor(purpose);
-        long wanted = Math.Min(tokens, data.Rows);
+        var cursor = NewCursor(inputs, purpose);
+        long wanted = Math.Min(tokens, inputs.Rows);
         while (cursor.RowsDrawn < wanted)
         {
             cancel.ThrowIfCancellationRequested();
-            var batchBD = new float[Math.Min(run.Config.Train.Batch, wanted - cursor.RowsDrawn) * data.Width];
+            var batchBD = new float[Math.Min(run.Config.Train.Batch, wanted - cursor.RowsDrawn) * inputs.Width];
             cursor.NextBatch(batchBD);
-            using var xBD = OnDevice(batchBD).mul_(scale);
+            using var xBD = tensor(batchBD, batchBD.Length / inputs.Width, inputs.Width, device: run.Device)
+                .mul_(scale);
             yield return xBD;
         }
     }
 
-    /// <summary>Rows as a tensor [B, D].</summary>
-    public Tensor OnDevice(float[] rowsBD) =>
-        tensor(rowsBD, rowsBD.Length / data.Width, data.Width, device: run.Device);
+    /// <summary>Rows as tensors of the caller's dispose scope.</summary>
+    public TrainingBatch OnDevice(float[] rowsBD)
+    {
+        var allBD = tensor(rowsBD, rowsBD.Length / data.Width, data.Width, device: run.Device);
+        return targets is null
+            ? new TrainingBatch(allBD)
+            : new TrainingBatch(
+                allBD.narrow(1, 0, inputs.Width).contiguous(),
+                allBD.narrow(1, inputs.Width, targets.Width).contiguous()
+            );
+    }
 
-    public void Dispose() => data.Dispose();
+    public void Dispose()
+    {
+        inputs.Dispose();
+        targets?.Dispose();
+    }
 
-    private ActivationCursor NewCursor(string purpose) =>
+    private ActivationCursor NewCursor(IActivationRows rows, string purpose) =>
         new(
-            data,
+            rows,
             RandomStreams.Derive(run.Config.Seed, "train", purpose),
             run.Config.Train.ShuffleBlock,
             run.Config.Train.ShuffleWindow

@@ -28,9 +28,11 @@ internal sealed class SaeInTraining : IDisposable
     private readonly StageFolder stage;
     private readonly IProgressSink progress;
     private readonly string task;
-    private readonly int batch;
+    private readonly int batchRows;
+    private readonly long checkpointEvery;
     private readonly ulong seed;
     private readonly double scale;
+    private readonly double targetScale;
     private readonly NeuronResampling? resampling;
     private readonly MetricsLog metrics;
     private readonly SaeTrainer trainer;
@@ -41,29 +43,31 @@ internal sealed class SaeInTraining : IDisposable
     /// <param name="hook">Where the activations were taken.</param>
     /// <param name="sae">The settings.</param>
     /// <param name="stage">The SAE's folder, begun.</param>
-    /// <param name="sampleBD">Activations that scale and initial weights are taken from.</param>
+    /// <param name="sample">Activations that scales and initial weights are taken from.</param>
     /// <param name="progress">Told how far it is.</param>
     public SaeInTraining(
         RunInputs run,
         HookPoint hook,
         SaeConfig sae,
         StageFolder stage,
-        Tensor sampleBD,
+        TrainingBatch sample,
         IProgressSink progress
     )
     {
         (this.run, this.hook, this.sae, this.stage, this.progress) = (run, hook, sae, stage, progress);
         task = $"train {hook} {Path.GetFileName(stage.Path)}";
-        batch = run.Config.Train.Batch;
+        batchRows = run.Config.Train.Batch;
+        checkpointEvery = Math.Max(1, (run.Config.Train.CheckpointEvery.Value + batchRows - 1) / batchRows);
         seed = sae.Seed ?? run.Config.Seed;
-        Steps = Math.Max(1, run.Config.Train.Tokens.Value / batch);
-        resampling = NeuronResampling.Of(sae, Steps, batch);
+        Steps = Math.Max(1, run.Config.Train.Tokens.Value / batchRows);
+        resampling = NeuronResampling.Of(sae, Steps, batchRows);
         metrics = new MetricsLog(Path.Combine(stage.Path, MetricsName));
         using var scope = NewDisposeScope();
-        scale = Scale(sampleBD);
+        scale = Scale(sample.XBD);
+        targetScale = Scale(sample.TargetBD);
         var learner = SaeLearners.New(
             sae,
-            Scaled(sampleBD),
+            Scaled(sample),
             RandomStreams.Derive(seed, "train", $"decoder {hook}"),
             Steps
         );
@@ -90,14 +94,14 @@ internal sealed class SaeInTraining : IDisposable
         }
     }
 
-    /// <param name="xBD">Activations as harvested.</param>
+    /// <param name="batch">Activations as harvested.</param>
     /// <param name="activations">Where resampled latents take their inputs from.</param>
     /// <exception cref="StageFailedException">The loss is not finite; the last checkpoint is kept.</exception>
     /// <exception cref="OperationCanceledException">Interrupted while drawing those inputs; nothing was changed.</exception>
-    public void TrainOneStep(Tensor xBD, HookActivations activations)
+    public void TrainOneStep(TrainingBatch batch, HookActivations activations)
     {
         clock.Start();
-        if (Step == Math.Max(0, Steps - Math.Max(1, FrequencyTokens / batch)))
+        if (Step == Math.Max(0, Steps - Math.Max(1, FrequencyTokens / batchRows)))
         {
             trainer.ResetFireCounts();
         }
@@ -111,9 +115,9 @@ internal sealed class SaeInTraining : IDisposable
             );
         }
         double rate = sae.LearningRateFor(run.Model.Config.Width) * LearningRateSchedule.Of(sae, Step, Steps);
-        var step = trainer.TrainOneStep(Scaled(xBD), rate, SparsityAtStep.Of(sae, Step, Steps));
+        var step = trainer.TrainOneStep(Scaled(batch), rate, SparsityAtStep.Of(sae, Step, Steps));
         Record(step, rate);
-        if (!IsDone && Step % Math.Max(1, (run.Config.Train.CheckpointEvery.Value + batch - 1) / batch) == 0)
+        if (!IsDone && Step % checkpointEvery == 0)
         {
             SaveCheckpoint();
         }
@@ -146,11 +150,14 @@ internal sealed class SaeInTraining : IDisposable
             run.Config.Harvest.Context,
             run.Config.Text,
             run.Bos != BosPolicy.None
-        );
+        )
+        {
+            TargetHookName = sae.Transcoder ? RunInputs.TargetOf(hook, sae).ToString() : null,
+        };
         var outputs = new List<ManifestOutput>(
             new SaeLensFormat().Save(
                 stage.Path,
-                new SaeFile(trainer.ForInference().Unscaled(scale), origin, Training())
+                new SaeFile(trainer.ForInference().Unscaled(scale, targetScale), origin, Training())
                 {
                     FrequencyF = trainer.FiringFrequencyF(),
                 }
@@ -161,6 +168,7 @@ internal sealed class SaeInTraining : IDisposable
         {
             ["steps"] = Steps,
             ["activation_scale"] = scale,
+            ["target_scale"] = targetScale,
             ["last"] = metrics.Last!.DeepClone(),
         };
         stage.Complete(outputs, results, run.Provenance(clock.Elapsed));
@@ -176,7 +184,13 @@ internal sealed class SaeInTraining : IDisposable
             _ => 1,
         };
 
-    private Tensor Scaled(Tensor xBD) => scale == 1 ? xBD : xBD * scale;
+    private TrainingBatch Scaled(TrainingBatch batch)
+    {
+        var xBD = scale == 1 ? batch.XBD : batch.XBD * scale;
+        return sae.Transcoder
+            ? new TrainingBatch(xBD, targetScale == 1 ? batch.TargetBD : batch.TargetBD * targetScale)
+            : new TrainingBatch(xBD);
+    }
 
     private void Record(StepMetrics step, double rate)
     {
@@ -198,7 +212,7 @@ internal sealed class SaeInTraining : IDisposable
         var line = new JsonObject
         {
             ["step"] = Step,
-            ["tokens"] = Step * batch,
+            ["tokens"] = Step * batchRows,
             ["loss"] = step.Loss,
             ["mse"] = step.Mse,
         };
@@ -218,8 +232,8 @@ internal sealed class SaeInTraining : IDisposable
         metrics.Add(line);
         progress.Update(
             task,
-            Step * (double)batch,
-            Steps * (double)batch,
+            Step * (double)batchRows,
+            Steps * (double)batchRows,
             "tokens",
             string.Create(CultureInfo.InvariantCulture, $"fvu {step.Fvu:F4}")
         );

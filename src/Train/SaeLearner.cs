@@ -5,11 +5,23 @@ using static TorchSharp.torch;
 
 namespace Pipeline.Train;
 
+/// <summary>Activations to learn from.</summary>
+/// <param name="XBD">What is encoded.</param>
+/// <param name="TargetBD">What is reconstructed: the same tensor, but for transcoders.</param>
+internal readonly record struct TrainingBatch(Tensor XBD, Tensor TargetBD)
+{
+    public TrainingBatch(Tensor xBD)
+        : this(xBD, xBD) { }
+
+    /// <summary>B.</summary>
+    public long Rows => XBD.shape[0];
+}
+
 /// <summary>What one batch gave; its gradients are in the parameters.</summary>
 /// <param name="Loss">What is minimised.</param>
 /// <param name="Reconstruction">Mean over the batch of Σ over D of (x - x̂)².</param>
 /// <param name="Terms">The other terms by name, before their coefficients.</param>
-/// <param name="ResidualBD">x - x̂.</param>
+/// <param name="ResidualBD">Target - x̂.</param>
 /// <param name="FireCountsF">Rows each latent fired on, int64 [F].</param>
 /// <param name="Kept">Latents that fired, over the batch.</param>
 internal sealed record BatchResult(
@@ -33,10 +45,14 @@ internal abstract class SaeLearner : IDisposable
     /// <summary>State beside parameters, such as a running threshold.</summary>
     public virtual IReadOnlyList<(string Name, Tensor Value)> Running => [];
 
-    /// <param name="xBD">Activations.</param>
+    /// <param name="batch">Activations.</param>
     /// <param name="sparsity">How sparse, at this step.</param>
     /// <param name="countAndFindDead">Given which latents fired (bool [F]), counts them and tells the dead (bool [F]).</param>
-    public abstract BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead);
+    public abstract BatchResult Gradients(
+        TrainingBatch batch,
+        SparsityAtStep sparsity,
+        Func<Tensor, Tensor> countAndFindDead
+    );
 
     /// <summary>The SAE as it is used: shares the trained tensors.</summary>
     public virtual Autoencoder ForInference() => Sae;
@@ -59,12 +75,15 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
 
     public override Autoencoder Sae => sae;
 
-    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead) =>
-        Autograd(xBD, sparsity, countAndFindDead, (x, context) => losses(x, sparsity, context)).Result;
+    public override BatchResult Gradients(
+        TrainingBatch batch,
+        SparsityAtStep sparsity,
+        Func<Tensor, Tensor> countAndFindDead
+    ) => Autograd(batch, sparsity, countAndFindDead, (x, context) => losses(x, sparsity, context)).Result;
 
     /// <summary>Backward through the losses; the dead are counted once, where the losses ask for them or after.</summary>
     public static (BatchResult Result, SaeLosses Losses) Autograd(
-        Tensor xBD,
+        TrainingBatch batch,
         SparsityAtStep sparsity,
         Func<Tensor, Tensor> countAndFindDead,
         Func<Tensor, LossContext, SaeLosses> losses
@@ -78,8 +97,11 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
                 counted = true;
                 return countAndFindDead(firedF);
             }
-        );
-        var found = losses(xBD, context);
+        )
+        {
+            TargetBD = batch.TargetBD,
+        };
+        var found = losses(batch.XBD, context);
         found.Total.backward();
         using var none = no_grad();
         var firedBF = found.LatentsBF.detach() > 0;
@@ -91,7 +113,7 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
             found.Total.to(float64).item<double>(),
             found.Reconstruction.to(float64).item<double>(),
             [.. found.Terms.Select(term => (term.Name, term.Value.to(float64).item<double>()))],
-            (xBD - found.ReconstructionBD).detach(),
+            (batch.TargetBD - found.ReconstructionBD).detach(),
             firedBF.sum(dim: 0),
             firedBF.sum().item<long>()
         );
@@ -106,8 +128,13 @@ internal sealed class TopKKernelLearner(TopKAutoencoder sae, double auxCoefficie
 
     public override Autoencoder Sae => sae;
 
-    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead)
+    public override BatchResult Gradients(
+        TrainingBatch batch,
+        SparsityAtStep sparsity,
+        Func<Tensor, Tensor> countAndFindDead
+    )
     {
+        var xBD = batch.XBD;
         int k = sparsity.K ?? sae.K;
         if (kernel is null || kernel.Batch != xBD.shape[0] || kernel.K != k)
         {
@@ -177,10 +204,14 @@ internal sealed class BatchTopKLearner(TopKAutoencoder sae, KSparseObjective obj
 
     public double Threshold => threshold.item<double>();
 
-    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead)
+    public override BatchResult Gradients(
+        TrainingBatch batch,
+        SparsityAtStep sparsity,
+        Func<Tensor, Tensor> countAndFindDead
+    )
     {
         var (result, losses) = AutogradLearner.Autograd(
-            xBD,
+            batch,
             sparsity,
             countAndFindDead,
             (x, context) => (objective with { K = sparsity.K ?? sae.K }).Of(sae, x, context)
@@ -201,7 +232,11 @@ internal sealed class BatchTopKLearner(TopKAutoencoder sae, KSparseObjective obj
             full([sae.Features], Threshold, sae.W_dec.dtype, sae.W_dec.device),
             sae.W_dec,
             sae.b_dec
-        );
+        )
+        {
+            SubtractsDecoderBias = sae.SubtractsDecoderBias,
+            W_skip = sae.W_skip,
+        };
 }
 
 /// <summary>JumpReLU; the logarithm of θ is what learns, so that θ stays positive.</summary>
@@ -209,10 +244,14 @@ internal sealed class JumpReluLearner(JumpReluAutoencoder withLogThreshold, Jump
 {
     public override Autoencoder Sae => withLogThreshold;
 
-    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead) =>
+    public override BatchResult Gradients(
+        TrainingBatch batch,
+        SparsityAtStep sparsity,
+        Func<Tensor, Tensor> countAndFindDead
+    ) =>
         AutogradLearner
             .Autograd(
-                xBD,
+                batch,
                 sparsity,
                 countAndFindDead,
                 (x, context) => objective.Of(withLogThreshold, withLogThreshold.Threshold.exp(), x, context)
@@ -242,7 +281,11 @@ internal sealed class PAnnealLearner(StandardAutoencoder sae, double l1, PAnneal
     public override IReadOnlyList<(string Name, Tensor Value)> Running =>
         [("anneal_scale", scale), ("anneal_sums", sums)];
 
-    public override BatchResult Gradients(Tensor xBD, SparsityAtStep sparsity, Func<Tensor, Tensor> countAndFindDead)
+    public override BatchResult Gradients(
+        TrainingBatch batch,
+        SparsityAtStep sparsity,
+        Func<Tensor, Tensor> countAndFindDead
+    )
     {
         int level = levels.Level(sparsity.Step);
         if (level != levels.Level(sparsity.Step - 1))
@@ -256,7 +299,7 @@ internal sealed class PAnnealLearner(StandardAutoencoder sae, double l1, PAnneal
             P = levels.P(level),
         };
         var (result, losses) = AutogradLearner.Autograd(
-            xBD,
+            batch,
             sparsity,
             countAndFindDead,
             (x, context) => objective.Of(sae, x, context)

@@ -13,44 +13,69 @@ internal static class SaeLearners
     private const double UnconstrainedNorm = 0.1;
 
     /// <param name="sae">Its configuration.</param>
-    /// <param name="sampleBD">Activations, scaled as they will be in training; b_dec starts at their geometric median.</param>
+    /// <param name="sample">Activations, scaled as they will be in training; b_dec starts at the targets' geometric median.</param>
     /// <param name="seed">Of the decoder's initial directions.</param>
     /// <param name="steps">Of the whole training.</param>
-    public static SaeLearner New(SaeConfig sae, Tensor sampleBD, ulong seed, long steps)
+    public static SaeLearner New(SaeConfig sae, TrainingBatch sample, ulong seed, long steps)
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
-        int width = (int)sampleBD.shape[1];
+        var device = sample.XBD.device;
+        int width = (int)sample.XBD.shape[1];
         int features = sae.FeaturesFor(width);
         bool isUnit = IsUnit(sae.Architecture);
         using var generator = new Generator(seed, CPU);
-        var directionsFD = randn([features, width], generator: generator).to(sampleBD.device);
+        var directionsFD = randn([features, width], generator: generator).to(device);
         var W_dec = directionsFD / directionsFD.norm(1, keepdim: true) * (isUnit ? 1 : UnconstrainedNorm);
-        Tensor PerFeature(double value) => full([features], value, device: sampleBD.device).DetachFromDisposeScope();
+        Tensor PerFeature(double value) => full([features], value, device: device).DetachFromDisposeScope();
         var encoder = W_dec.clone().DetachFromDisposeScope();
+        // A transcoder does not subtract b_dec, which belongs to its target; its encoder starts centred all the same.
+        Tensor EncoderBias() =>
+            sae.Transcoder
+                ? encoder.matmul(GeometricMedian.Of(sample.XBD)).neg().DetachFromDisposeScope()
+                : PerFeature(0);
+        T As<T>(T autoencoder)
+            where T : Autoencoder =>
+            sae.Transcoder
+                ? autoencoder with
+                {
+                    SubtractsDecoderBias = false,
+                    W_skip = sae.Skip ? zeros([width, width], device: device).DetachFromDisposeScope() : null,
+                }
+                : autoencoder;
         var decoder = W_dec.DetachFromDisposeScope();
         var bias = (
-            isUnit ? GeometricMedian.Of(sampleBD) : zeros([width], device: sampleBD.device)
+            isUnit ? GeometricMedian.Of(sample.TargetBD) : zeros([width], device: device)
         ).DetachFromDisposeScope();
         switch (sae.Architecture)
         {
             case Architecture.Standard or Architecture.StandardApril:
-                var standard = new StandardAutoencoder(encoder, PerFeature(0), decoder, bias);
+                var standard = As(new StandardAutoencoder(encoder, EncoderBias(), decoder, bias));
                 var l1 = new StandardObjective(sae.L1!.Value, WeighsByDecoderNorm: !isUnit);
                 return new AutogradLearner(standard, (x, context) => l1.Of(standard, x, context));
             case Architecture.PAnneal:
                 return new PAnnealLearner(
-                    new StandardAutoencoder(encoder, PerFeature(0), decoder, bias),
+                    As(new StandardAutoencoder(encoder, EncoderBias(), decoder, bias)),
                     sae.L1!.Value,
                     new PAnnealLevels((long)(sae.PFrom * steps), steps, sae.PEnd)
                 );
             case Architecture.Gated:
-                var gated = new GatedAutoencoder(encoder, PerFeature(0), PerFeature(0), PerFeature(0), decoder, bias);
+                var gated = As(
+                    new GatedAutoencoder(encoder, EncoderBias(), PerFeature(0), EncoderBias(), decoder, bias)
+                );
                 var gate = new GatedObjective(sae.L1!.Value);
                 return new AutogradLearner(gated, (x, context) => gate.Of(gated, x, context));
             case Architecture.JumpRelu:
                 return new JumpReluLearner(
-                    new JumpReluAutoencoder(encoder, PerFeature(0), PerFeature(Math.Log(sae.Threshold)), decoder, bias),
+                    As(
+                        new JumpReluAutoencoder(
+                            encoder,
+                            EncoderBias(),
+                            PerFeature(Math.Log(sae.Threshold)),
+                            decoder,
+                            bias
+                        )
+                    ),
                     new JumpReluObjective
                     {
                         Sparsity = JumpReluSparsity.L0,
@@ -59,7 +84,7 @@ internal static class SaeLearners
                     }
                 );
             default:
-                var sparse = new TopKAutoencoder(encoder, PerFeature(0), decoder, bias, sae.K!.Value);
+                var sparse = As(new TopKAutoencoder(encoder, EncoderBias(), decoder, bias, sae.K!.Value));
                 return KSparse(sae, sparse, steps);
         }
     }
@@ -88,7 +113,9 @@ internal static class SaeLearners
             AuxK = config.AuxKFor(sae.Width),
         };
         bool hasKernel =
-            config.MultiTopK == 0 && sae.W_dec.device_type == DeviceType.CPU && sae.W_dec.dtype == ScalarType.Float32;
+            config is { MultiTopK: 0, Transcoder: false }
+            && sae.W_dec.device_type == DeviceType.CPU
+            && sae.W_dec.dtype == ScalarType.Float32;
         return objective.OverBatch ? new BatchTopKLearner(sae, objective, ThresholdAverage.Over(steps))
             : hasKernel ? new TopKKernelLearner(sae, objective.AuxCoefficient, objective.AuxK)
             : new AutogradLearner(

@@ -36,7 +36,7 @@ public static class SaeStepBenchmark
             {
                 DeadAfter = long.MaxValue,
             },
-            SaeLearners.New(sae, xBD, 1, repeats)
+            SaeLearners.New(sae, new TrainingBatch(xBD), 1, repeats)
         );
         double step = Stopclock.MedianMilliseconds(repeats, () => trainer.TrainOneStep(xBD, 1e-4));
 

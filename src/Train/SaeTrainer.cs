@@ -86,12 +86,12 @@ internal sealed class SaeTrainer : IDisposable
     public long Resampled => resampled.item<long>();
 
     public StepMetrics TrainOneStep(Tensor xBD, double learningRate) =>
-        TrainOneStep(xBD, learningRate, new SparsityAtStep(Step));
+        TrainOneStep(new TrainingBatch(xBD), learningRate, new SparsityAtStep(Step));
 
-    public StepMetrics TrainOneStep(Tensor xBD, double learningRate, SparsityAtStep sparsity)
+    public StepMetrics TrainOneStep(TrainingBatch batch, double learningRate, SparsityAtStep sparsity)
     {
         using var scope = NewDisposeScope();
-        var result = learner.Gradients(xBD, sparsity, CountAndFindDead(xBD));
+        var result = learner.Gradients(batch, sparsity, CountAndFindDead(batch.Rows));
         if (recipe.UnitDecoder)
         {
             RemoveGradientAlongDecoderRows();
@@ -104,8 +104,8 @@ internal sealed class SaeTrainer : IDisposable
         }
         using var none = no_grad();
         fireCountsF.add_(result.FireCountsF);
-        countedTokens.add_(xBD.shape[0]);
-        return Measure(result, xBD, norm);
+        countedTokens.add_(batch.Rows);
+        return Measure(result, batch.TargetBD, norm);
     }
 
     /// <summary>
@@ -206,11 +206,11 @@ internal sealed class SaeTrainer : IDisposable
         resampled.Dispose();
     }
 
-    private Func<Tensor, Tensor> CountAndFindDead(Tensor xBD) =>
+    private Func<Tensor, Tensor> CountAndFindDead(long rows) =>
         firedF =>
         {
             using var none = no_grad();
-            tokensSinceFiredF.add_(xBD.shape[0]).masked_fill_(firedF, 0);
+            tokensSinceFiredF.add_(rows).masked_fill_(firedF, 0);
             return tokensSinceFiredF >= recipe.DeadAfter;
         };
 
@@ -232,15 +232,15 @@ internal sealed class SaeTrainer : IDisposable
         Sae.W_dec.div_(Sae.W_dec.norm(1, keepdim: true) + epsilon);
     }
 
-    private StepMetrics Measure(BatchResult result, Tensor xBD, double norm)
+    private StepMetrics Measure(BatchResult result, Tensor targetBD, double norm)
     {
-        var variance = (xBD - xBD.mean([0], keepdim: true)).square().sum(float64);
+        var variance = (targetBD - targetBD.mean([0], keepdim: true)).square().sum(float64);
         return new StepMetrics(
             result.Loss,
             result.Reconstruction,
             result.Terms,
             (result.ResidualBD.square().sum(float64) / variance).item<double>(),
-            result.Kept / (double)xBD.shape[0],
+            result.Kept / (double)targetBD.shape[0],
             (tokensSinceFiredF >= recipe.DeadAfter).sum().item<long>(),
             norm
         );

@@ -67,19 +67,21 @@ public sealed class TrainStage
         CancellationToken cancel
     )
     {
-        foreach (var pass in saes.Chunk(run.Config.Train.SaesPerPass))
+        // Transcoders read their targets too, and so make passes of their own.
+        var passes = saes.GroupBy(entry => entry.Sae.Transcoder).SelectMany(g => g.Chunk(run.Config.Train.SaesPerPass));
+        foreach (var pass in passes)
         {
             new TrainStage(run, hook, progress).RunPass(pass, cancel);
         }
     }
 
-    private void RunPass(IReadOnlyList<(SaeConfig Sae, StageFolder Folder)> pass, CancellationToken cancel)
+    private void RunPass((SaeConfig Sae, StageFolder Folder)[] pass, CancellationToken cancel)
     {
         foreach (var (_, folder) in pass)
         {
             folder.Begin(run.Environment, run.AllowDrift);
         }
-        using var activations = HookActivations.Open(run, hook, cancel);
+        using var activations = HookActivations.Open(run, hook, RunInputs.TargetOf(hook, pass[0].Sae), cancel);
         var training = new List<SaeInTraining>();
         try
         {
@@ -100,15 +102,16 @@ public sealed class TrainStage
 
     /// <summary>Initial weights, or those of the last checkpoint.</summary>
     private void Begin(
-        IReadOnlyList<(SaeConfig Sae, StageFolder Folder)> pass,
+        (SaeConfig Sae, StageFolder Folder)[] pass,
         HookActivations activations,
         List<SaeInTraining> training
     )
     {
-        using var sampleBD = activations.Sample(InitializationRows);
+        using var scope = NewDisposeScope();
+        var sample = activations.Sample(InitializationRows);
         foreach (var (sae, folder) in pass)
         {
-            training.Add(new SaeInTraining(run, hook, sae, folder, sampleBD, progress));
+            training.Add(new SaeInTraining(run, hook, sae, folder, sample, progress));
             training[^1].RestoreCheckpoint();
         }
     }
@@ -125,13 +128,13 @@ public sealed class TrainStage
         while (training.Any(sae => !sae.IsDone))
         {
             using var scope = NewDisposeScope();
-            var xBD = activations.OnDevice(batches.Next());
+            var batch = activations.OnDevice(batches.Next());
             long step = training.Min(sae => sae.Step);
             foreach (var sae in training.Where(sae => sae.Step == step).ToList())
             {
                 try
                 {
-                    sae.TrainOneStep(xBD, activations);
+                    sae.TrainOneStep(batch, activations);
                 }
                 catch (StageFailedException failure)
                 {

@@ -9,7 +9,7 @@ public sealed class ActivationCursor
     public const int DefaultBlockRows = 64;
     public const int DefaultWindowRows = 16_384;
 
-    private readonly ActivationDataset dataset;
+    private readonly IActivationRows dataset;
     private readonly RowOrder order;
     private readonly float[] windowRD;
     private readonly long[] rowsR;
@@ -21,7 +21,7 @@ public sealed class ActivationCursor
     /// <param name="blockRows">See <see cref="RowOrder"/>.</param>
     /// <param name="windowRows">See <see cref="RowOrder"/>.</param>
     public ActivationCursor(
-        ActivationDataset dataset,
+        IActivationRows dataset,
         ulong seed,
         int blockRows = DefaultBlockRows,
         int windowRows = DefaultWindowRows

@@ -7,7 +7,7 @@ namespace Pipeline.Shared.Activations;
 /// All shards of one hook as one table of rows in harvest order, [N, D]. How the rows are divided among shards shows
 /// nowhere outside.
 /// </summary>
-public sealed class ActivationDataset : IDisposable
+public sealed class ActivationDataset : IActivationRows, IDisposable
 {
     private readonly ActivationShard[] shards;
     private readonly long[] firstRows;
@@ -97,10 +97,7 @@ public sealed class ActivationDataset : IDisposable
         }
     }
 
-    /// <summary>Copies rows [firstRow, firstRow + count), widened to float32.</summary>
-    /// <param name="firstRow">From 0.</param>
-    /// <param name="count">Rows, n.</param>
-    /// <param name="destinationND">Row-major [n, D].</param>
+    /// <inheritdoc/>
     public void CopyRows(long firstRow, int count, Span<float> destinationND)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(firstRow);

@@ -5,7 +5,8 @@ namespace Pipeline.Shared.Autoencoders;
 
 /// <summary>
 /// A sparse autoencoder at inference: f = activation(W_enc (x - b_dec) + bias), x̂ = W_dec f + b_dec. The architectures
-/// differ in the activation. Axes: B batch, D activation width, F latents, K active.
+/// differ in the activation. Axes: B batch, D activation width, F latents, K active. A transcoder is the same with another
+/// hook's activations for x̂ to reconstruct, and may add <see cref="W_skip"/> x to it (Paulo et al. 2025).
 /// </summary>
 /// <param name="W_enc">[F, D]</param>
 /// <param name="W_dec">[F, D], a row a latent's direction.</param>
@@ -20,12 +21,19 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
 
     public InputNormalization Normalization { get; init; }
 
+    /// <summary>[D, D], applied to x and added to x̂; a skip transcoder's, null elsewhere.</summary>
+    public Tensor? W_skip { get; init; }
+
     public int Width => (int)W_dec.shape[1];
 
     public int Features => (int)W_dec.shape[0];
 
     /// <summary>Every tensor by its name in SAELens' files, W_enc as [F, D].</summary>
-    public abstract IReadOnlyList<(string Name, Tensor Value)> Parameters { get; }
+    public IReadOnlyList<(string Name, Tensor Value)> Parameters =>
+        W_skip is null ? OwnParameters : [.. OwnParameters, ("W_skip", W_skip)];
+
+    /// <summary>Those of the architecture.</summary>
+    protected abstract IReadOnlyList<(string Name, Tensor Value)> OwnParameters { get; }
 
     /// <summary>All latents, [B, F], of normalised activations.</summary>
     protected abstract Tensor Activations(Tensor xBD);
@@ -44,7 +52,7 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
         var latentsBF = Activations(normalizedBD);
         int most = xBD.shape[0] == 0 ? 1 : (int)(latentsBF != 0).sum(dim: -1).max().item<long>();
         var (valuesBK, indicesBK) = latentsBF.topk(Math.Max(1, most), -1, sorted: false);
-        return Kept(indicesBK, valuesBK, statistics);
+        return Kept(indicesBK, valuesBK, statistics, SkippedBD(normalizedBD));
     }
 
     /// <summary>x̂ [B, D].</summary>
@@ -53,6 +61,7 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
         ArgumentNullException.ThrowIfNull(latents);
         using var scope = NewDisposeScope();
         var decodedBD = Dense(latents).matmul(W_dec) + b_dec;
+        decodedBD = latents.SkippedBD is { } skippedBD ? decodedBD + skippedBD : decodedBD;
         return (latents.Statistics?.Undo(decodedBD) ?? decodedBD).MoveToOuterDisposeScope();
     }
 
@@ -61,9 +70,13 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
     {
         using var scope = NewDisposeScope();
         var (normalizedBD, statistics) = InputStatistics.Normalize(xBD, Normalization);
-        var decodedBD = Activations(normalizedBD).matmul(W_dec) + b_dec;
+        var decodedBD = WithSkip(Activations(normalizedBD).matmul(W_dec) + b_dec, normalizedBD);
         return (statistics?.Undo(decodedBD) ?? decodedBD).MoveToOuterDisposeScope();
     }
+
+    /// <summary>A decoding with W_skip x added to it, where there is one.</summary>
+    public Tensor WithSkip(Tensor decodedBD, Tensor xBD) =>
+        SkippedBD(xBD) is { } skippedBD ? decodedBD + skippedBD : decodedBD;
 
     /// <summary>All latents, [B, F], zeros where not active.</summary>
     public Tensor Dense(SparseLatents latents)
@@ -88,17 +101,27 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
     }
 
     /// <summary>
-    /// For plain activations what this one is for activations multiplied by <paramref name="factor"/>: W_enc times it, W_dec
-    /// and b_dec divided by it, so that the latents stay the same. New tensors belong to the caller's dispose scope.
+    /// For plain activations what this one is for activations multiplied by <paramref name="input"/> and reconstructions
+    /// multiplied by <paramref name="output"/>: W_enc times the one, W_dec and b_dec divided by the other, so that the latents
+    /// stay the same. New tensors belong to the caller's dispose scope.
     /// </summary>
-    public Autoencoder Unscaled(double factor) =>
-        factor == 1 ? this : this with { W_enc = W_enc * factor, W_dec = W_dec / factor, b_dec = b_dec / factor };
+    public Autoencoder Unscaled(double input, double output) =>
+        input == 1 && output == 1
+            ? this
+            : this with
+            {
+                W_enc = W_enc * input,
+                W_dec = W_dec / output,
+                b_dec = b_dec / output,
+                W_skip = W_skip is null ? null : W_skip * (input / output),
+            };
 
     /// <summary>This autoencoder on <paramref name="device"/>, in place of this one.</summary>
     public Autoencoder To(Device device)
     {
         ArgumentNullException.ThrowIfNull(device);
-        return Map(value => value.to(device, disposeAfter: true).DetachFromDisposeScope());
+        Tensor Moved(Tensor value) => value.to(device, disposeAfter: true).DetachFromDisposeScope();
+        return Map(Moved) with { W_skip = W_skip is null ? null : Moved(W_skip) };
     }
 
     public void Dispose()
@@ -110,14 +133,23 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
         GC.SuppressFinalize(this);
     }
 
+    /// <summary>W_skip x, or null.</summary>
+    protected Tensor? SkippedBD(Tensor xBD) => W_skip is null ? null : xBD.matmul(W_skip.t());
+
     /// <summary>x - b_dec, or x where the file says so.</summary>
     protected Tensor Centered(Tensor xBD) => SubtractsDecoderBias ? xBD - b_dec : xBD;
 
     /// <summary>Moves the latents out of the method's dispose scope.</summary>
-    protected static SparseLatents Kept(Tensor indicesBK, Tensor valuesBK, InputStatistics? statistics) =>
+    protected static SparseLatents Kept(
+        Tensor indicesBK,
+        Tensor valuesBK,
+        InputStatistics? statistics,
+        Tensor? skippedBD
+    ) =>
         new(indicesBK.MoveToOuterDisposeScope(), valuesBK.MoveToOuterDisposeScope())
         {
             Statistics = statistics?.MoveToOuterDisposeScope(),
+            SkippedBD = skippedBD?.MoveToOuterDisposeScope(),
         };
 
     private protected static Tensor Shifted(Tensor biasF, Tensor shiftF) =>

@@ -23,7 +23,7 @@ public sealed record GatedAutoencoder(
 {
     public override string Architecture => "gated";
 
-    public override IReadOnlyList<(string Name, Tensor Value)> Parameters =>
+    protected override IReadOnlyList<(string Name, Tensor Value)> OwnParameters =>
         [("W_enc", W_enc), ("W_dec", W_dec), ("b_dec", b_dec), ("b_gate", b_gate), ("b_mag", b_mag), ("r_mag", r_mag)];
 
     protected override Tensor Activations(Tensor xBD)

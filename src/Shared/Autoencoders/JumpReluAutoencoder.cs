@@ -16,7 +16,7 @@ public sealed record JumpReluAutoencoder(Tensor W_enc, Tensor b_enc, Tensor Thre
 {
     public override string Architecture => "jumprelu";
 
-    public override IReadOnlyList<(string Name, Tensor Value)> Parameters =>
+    protected override IReadOnlyList<(string Name, Tensor Value)> OwnParameters =>
         [("W_enc", W_enc), ("W_dec", W_dec), ("b_dec", b_dec), ("b_enc", b_enc), ("threshold", Threshold)];
 
     protected override Tensor Activations(Tensor xBD)

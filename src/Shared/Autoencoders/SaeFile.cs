@@ -14,7 +14,11 @@ public sealed record SaeOrigin(
     int ContextSize = 0,
     string DatasetPath = "",
     bool PrependBos = true
-);
+)
+{
+    /// <summary>The hook whose activations a transcoder reconstructs; null for autoencoders.</summary>
+    public string? TargetHookName { get; init; }
+}
 
 /// <summary>How an SAE was trained, where its file's architecture (what it does at inference) does not say.</summary>
 /// <param name="Architecture">E.g. batchtopk, saved as jumprelu.</param>

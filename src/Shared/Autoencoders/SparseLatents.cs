@@ -9,4 +9,7 @@ public sealed record SparseLatents(Tensor IndicesBK, Tensor ValuesBK)
 {
     /// <summary>What normalising the input took from it, for decoding to give back; null where nothing was.</summary>
     public InputStatistics? Statistics { get; init; }
+
+    /// <summary>What a skip transcoder adds to the decoding, [B, D]; null elsewhere.</summary>
+    public Tensor? SkippedBD { get; init; }
 }

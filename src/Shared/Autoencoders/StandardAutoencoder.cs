@@ -12,7 +12,7 @@ public sealed record StandardAutoencoder(Tensor W_enc, Tensor b_enc, Tensor W_de
 {
     public override string Architecture => "standard";
 
-    public override IReadOnlyList<(string Name, Tensor Value)> Parameters =>
+    protected override IReadOnlyList<(string Name, Tensor Value)> OwnParameters =>
         [("W_enc", W_enc), ("W_dec", W_dec), ("b_dec", b_dec), ("b_enc", b_enc)];
 
     protected override Tensor Activations(Tensor xBD) =>

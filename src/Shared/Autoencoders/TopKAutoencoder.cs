@@ -16,7 +16,7 @@ public sealed record TopKAutoencoder(Tensor W_enc, Tensor b_enc, Tensor W_dec, T
 {
     public override string Architecture => "topk";
 
-    public override IReadOnlyList<(string Name, Tensor Value)> Parameters =>
+    protected override IReadOnlyList<(string Name, Tensor Value)> OwnParameters =>
         [("W_enc", W_enc), ("W_dec", W_dec), ("b_dec", b_dec), ("b_enc", b_enc)];
 
     /// <summary>ReLU(W_enc (x - b_dec) + b_enc), [B, F], or of the latents given alone, [B, N].</summary>
@@ -33,7 +33,7 @@ public sealed record TopKAutoencoder(Tensor W_enc, Tensor b_enc, Tensor W_dec, T
         using var scope = NewDisposeScope();
         var (normalizedBD, statistics) = InputStatistics.Normalize(xBD, Normalization);
         var (valuesBK, indicesBK) = PreActivations(normalizedBD).topk(K, -1, sorted: false);
-        return Kept(indicesBK, valuesBK, statistics);
+        return Kept(indicesBK, valuesBK, statistics, SkippedBD(normalizedBD));
     }
 
     protected override Tensor Activations(Tensor xBD)

@@ -22,6 +22,13 @@ public sealed record SaeConfig : IValidated
     [NotEmpty]
     public IReadOnlyList<string>? Hooks { get; init; }
 
+    /// <summary>Whether it reconstructs a block's MLP output from the residual stream before that MLP: it is trained at
+    /// hook_resid_mid, the block's hook_mlp_out is harvested too, and spliced in there. Default false.</summary>
+    public bool Transcoder { get; init; }
+
+    /// <summary>Whether a transcoder adds a linear map of its input to the reconstruction. Default false.</summary>
+    public bool Skip { get; init; }
+
     /// <summary>Features as a multiple of D. Default 8. Ignored when <see cref="Features"/> is given.</summary>
     [AtLeast(1)]
     public int Expansion { get; init; } = 8;
@@ -192,7 +199,8 @@ public sealed record SaeConfig : IValidated
             return Name;
         }
         var defaults = new SaeConfig { Architecture = Architecture };
-        var identifier = new StringBuilder();
+        var identifier = new StringBuilder(Skip ? "skip-" : "");
+        identifier.Append(Transcoder ? "transcoder-" : "");
         identifier.Append(CultureInfo.InvariantCulture, $"{Spelling.Of(Architecture)}-{FeaturesFor(dModel)}-");
         identifier.Append(CultureInfo.InvariantCulture, $"{Sparsity.Key}{(IsKSparse ? "" : "-")}{Sparsity.Value}");
         AppendUnless("from", KFrom, defaults.KFrom);
@@ -266,6 +274,24 @@ public sealed record SaeConfig : IValidated
                 ConfigPath.Join(path, "dead"),
                 Spelling.Of(DeadUsed),
                 $"{(Revival == DeadLatents.None ? "" : $"{Spelling.Of(Revival)} or ")}none, all that {Spelling.Of(Architecture)} is defined with",
+                "Change it or remove it"
+            );
+        }
+        if (Skip && !Transcoder)
+        {
+            yield return new Fault(
+                ConfigPath.Join(path, "skip"),
+                "true without transcoder",
+                "a transcoder: an autoencoder that skips would have nothing to learn",
+                "Add transcoder: true or remove it"
+            );
+        }
+        if (Transcoder && DeadUsed == DeadLatents.Resample)
+        {
+            yield return new Fault(
+                ConfigPath.Join(path, "dead"),
+                "resample on a transcoder",
+                "auxk or none: an input is no direction of the MLP's output",
                 "Change it or remove it"
             );
         }

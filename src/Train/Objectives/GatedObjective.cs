@@ -19,11 +19,14 @@ internal sealed record GatedObjective(double Sparsity, bool WeighsByDecoderNorm 
         var gateBF = projectedBF + sae.b_gate;
         var magnitudesBF = nn.functional.relu((projectedBF * sae.r_mag.exp()) + sae.b_mag);
         var latentsBF = magnitudesBF * (gateBF > 0).to(xBD.dtype);
-        var reconstructionBD = latentsBF.matmul(sae.W_dec) + sae.b_dec;
-        var reconstruction = LossTerms.SquaredError(xBD, reconstructionBD);
+        var targetBD = context.TargetOf(xBD);
+        var reconstructionBD = sae.WithSkip(latentsBF.matmul(sae.W_dec) + sae.b_dec, xBD);
+        var reconstruction = LossTerms.SquaredError(targetBD, reconstructionBD);
         var openBF = nn.functional.relu(gateBF);
         var l1 = LossTerms.L1(openBF, WeighsByDecoderNorm ? LossTerms.DecoderNormsF(sae.W_dec) : null);
-        var auxiliary = LossTerms.SquaredError(xBD, openBF.matmul(sae.W_dec.detach()) + sae.b_dec.detach());
+        var frozen = sae with { W_skip = sae.W_skip?.detach() };
+        var gatedBD = frozen.WithSkip(openBF.matmul(sae.W_dec.detach()) + sae.b_dec.detach(), xBD);
+        var auxiliary = LossTerms.SquaredError(targetBD, gatedBD);
         return new SaeLosses(
             reconstruction + (Sparsity * context.SparsityScale * l1) + auxiliary,
             reconstruction,

@@ -43,8 +43,9 @@ internal sealed record JumpReluObjective
         var maskBF = (preActsBF > frozenF).to(xBD.dtype);
         var windowBF = LossTerms.Rectangle((preActsBF.detach() - frozenF) / Bandwidth);
         var latentsBF = (preActsBF * maskBF) - (learningF * (frozenF / Bandwidth) * windowBF);
-        var reconstructionBD = latentsBF.matmul(sae.W_dec) + sae.b_dec;
-        var reconstruction = LossTerms.SquaredError(xBD, reconstructionBD);
+        var targetBD = context.TargetOf(xBD);
+        var reconstructionBD = sae.WithSkip(latentsBF.matmul(sae.W_dec) + sae.b_dec, xBD);
+        var reconstruction = LossTerms.SquaredError(targetBD, reconstructionBD);
         var terms = new List<(string Name, Tensor Value)>();
         Tensor sparsity;
         switch (Sparsity)

@@ -47,19 +47,21 @@ internal sealed record KSparseObjective
         }
         var reluBF = nn.functional.relu(preActsBF);
         var latentsBF = Keep(reluBF, K);
-        var (reconstruction, terms, reconstructionBD) = Reconstruct(latentsBF, W_dec, sae.b_dec, xBD);
+        var targetBD = context.TargetOf(xBD);
+        var baseBD = sae.WithSkip(sae.b_dec.expand_as(xBD), xBD);
+        var (reconstruction, terms, reconstructionBD) = Reconstruct(latentsBF, W_dec, baseBD, targetBD);
         if (MultiCoefficient > 0)
         {
-            var more = LossTerms.SquaredError(xBD, Keep(reluBF, MoreK(sae.Features)).matmul(W_dec) + sae.b_dec);
+            var more = LossTerms.SquaredError(targetBD, Keep(reluBF, MoreK(sae.Features)).matmul(W_dec) + baseBD);
             reconstruction = reconstruction + (MultiCoefficient * more);
             terms.Add(("mse_4k", more));
         }
         var deadF = context.DeadF(latentsBF.detach().sum(dim: 0) > 0);
-        var aux = Auxiliary(preActsBF, W_dec, sae.b_dec, (xBD - reconstructionBD).detach(), deadF);
+        var aux = Auxiliary(preActsBF, W_dec, sae.b_dec, (targetBD - reconstructionBD).detach(), deadF);
         terms.Add(("aux_loss", aux));
         return new SaeLosses(
             reconstruction + (AuxCoefficient * aux),
-            LossTerms.SquaredError(xBD, reconstructionBD),
+            LossTerms.SquaredError(targetBD, reconstructionBD),
             terms,
             latentsBF,
             reconstructionBD
@@ -107,28 +109,32 @@ internal sealed record KSparseObjective
         return zeros_like(reluBF).scatter(1, indicesBK, valuesBK);
     }
 
+    /// <param name="latentsBF">f.</param>
+    /// <param name="W_dec">The decoder.</param>
+    /// <param name="baseBD">What stands without any latent: b_dec, and what a transcoder skips.</param>
+    /// <param name="targetBD">What is reconstructed.</param>
     private (Tensor Loss, List<(string, Tensor)> Terms, Tensor ReconstructionBD) Reconstruct(
         Tensor latentsBF,
         Tensor W_dec,
-        Tensor b_dec,
-        Tensor xBD
+        Tensor baseBD,
+        Tensor targetBD
     )
     {
         var terms = new List<(string, Tensor)>();
         if (GroupSizes is not { } sizes)
         {
-            var wholeBD = latentsBF.matmul(W_dec) + b_dec;
-            return (LossTerms.SquaredError(xBD, wholeBD), terms, wholeBD);
+            var wholeBD = latentsBF.matmul(W_dec) + baseBD;
+            return (LossTerms.SquaredError(targetBD, wholeBD), terms, wholeBD);
         }
-        var reconstructionBD = b_dec.expand_as(xBD);
-        var loss = zeros([], xBD.dtype, xBD.device);
+        var reconstructionBD = baseBD;
+        var loss = zeros([], targetBD.dtype, targetBD.device);
         long first = 0;
         for (int group = 0; group < sizes.Count; group++)
         {
             var ownBG = latentsBF.narrow(1, first, sizes[group]);
             reconstructionBD = reconstructionBD + ownBG.matmul(W_dec.narrow(0, first, sizes[group]));
             first += sizes[group];
-            var squaredError = LossTerms.SquaredError(xBD, reconstructionBD);
+            var squaredError = LossTerms.SquaredError(targetBD, reconstructionBD);
             loss = loss + (squaredError * (GroupWeights?[group] ?? (1.0 / sizes.Count)));
             terms.Add(($"mse_{first}", squaredError));
         }

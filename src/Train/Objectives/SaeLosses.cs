@@ -24,6 +24,12 @@ internal sealed record SaeLosses(
 /// </param>
 internal sealed record LossContext(double SparsityScale, Func<Tensor, Tensor> DeadF)
 {
+    /// <summary>What a transcoder reconstructs from x, [B, D]; null where it is x itself.</summary>
+    public Tensor? TargetBD { get; init; }
+
+    /// <summary>What is to be reconstructed from x.</summary>
+    public Tensor TargetOf(Tensor xBD) => TargetBD ?? xBD;
+
     /// <summary>No warm-up, nothing dead.</summary>
     public static LossContext Plain { get; } = new(1, fired => zeros_like(fired));
 }

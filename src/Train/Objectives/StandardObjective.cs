@@ -18,8 +18,9 @@ internal sealed record StandardObjective(double Sparsity, bool WeighsByDecoderNo
     {
         var centeredBD = sae.SubtractsDecoderBias ? xBD - sae.b_dec : xBD;
         var latentsBF = nn.functional.relu(nn.functional.linear(centeredBD, sae.W_enc, sae.b_enc));
-        var reconstructionBD = latentsBF.matmul(sae.W_dec) + sae.b_dec;
-        var reconstruction = LossTerms.SquaredError(xBD, reconstructionBD);
+        var targetBD = context.TargetOf(xBD);
+        var reconstructionBD = sae.WithSkip(latentsBF.matmul(sae.W_dec) + sae.b_dec, xBD);
+        var reconstruction = LossTerms.SquaredError(targetBD, reconstructionBD);
         var penalty =
             P == 1
                 ? LossTerms.L1(latentsBF, WeighsByDecoderNorm ? LossTerms.DecoderNormsF(sae.W_dec) : null)

@@ -32,6 +32,8 @@ public sealed class ConfigurationJsonTests
                 "architecture",
                 "name",
                 "hooks",
+                "transcoder",
+                "skip",
                 "expansion",
                 "features",
                 "k",

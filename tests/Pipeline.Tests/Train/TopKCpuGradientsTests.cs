@@ -70,8 +70,8 @@ public class TopKCpuGradientsTests
             AuxK = 12,
             AuxCoefficient = 1.0 / 32,
         };
-        var learner = SaeLearners.New(config, batches[0], 3, 12);
-        var twin = (TopKAutoencoder)SaeLearners.New(config, batches[0], 3, 12).Sae;
+        var learner = SaeLearners.New(config, new TrainingBatch(batches[0]), 3, 12);
+        var twin = (TopKAutoencoder)SaeLearners.New(config, new TrainingBatch(batches[0]), 3, 12).Sae;
         using var plain = new SaeTrainer(
             recipe,
             new AutogradLearner(twin, (x, context) => objective.Of(twin, x, context))

@@ -34,6 +34,17 @@ public sealed record SaeConversion(string From, string Architecture, double Larg
         using var none = no_grad();
         using var scope = NewDisposeScope();
         using var file = source.Load(path);
+        if (file.Origin.TargetHookName is not null && target is not SaeLensFormat)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    path,
+                    $"a transcoder to {file.Origin.TargetHookName}",
+                    "an autoencoder: only SAELens' form says what a transcoder reconstructs",
+                    "Convert it to saelens"
+                ).ToString()
+            );
+        }
         target.Save(folder, file);
         using var written = target.Load(folder);
         double difference = Compare(file.Sae, written.Sae);

@@ -10,7 +10,7 @@ namespace Pipeline.Shared.Autoencoders.Formats;
 
 /// <summary>
 /// SAELens' folder, this project's own form on disk: cfg.json, sae_weights.safetensors (W_enc [D, F], W_dec [F, D],
-/// b_dec [D] and the architecture's vectors), sparsity.safetensors (log10 of each latent's firing frequency + 1e-10).
+/// b_dec [D] and the architecture's vectors, W_skip [D, D] of a skip transcoder), sparsity.safetensors (log10 of each latent's firing frequency + 1e-10).
 /// </summary>
 public sealed class SaeLensFormat : ISaeFormat
 {
@@ -83,7 +83,12 @@ public sealed class SaeLensFormat : ISaeFormat
         Tensor DecoderBias() => weights.PerWidth("b_dec");
         Tensor Vector(string name) => weights.PerFeature(name);
         string architecture = json.Text("architecture");
-        return architecture switch
+        var (kind, isTranscoder, skips) = Kind(architecture);
+        if (isTranscoder)
+        {
+            Require(json, "d_out", json.Size("d_in"), "Transcoders between widths are not supported");
+        }
+        Autoencoder sae = kind switch
         {
             "standard" => new StandardAutoencoder(Encoder(), Vector("b_enc"), Decoder(), DecoderBias()),
             "jumprelu" => new JumpReluAutoencoder(
@@ -109,6 +114,40 @@ public sealed class SaeLensFormat : ISaeFormat
                 "SAEs of this kind are not supported"
             ),
         };
+        return isTranscoder
+            ? sae with
+            {
+                SubtractsDecoderBias = false,
+                W_skip = skips ? weights.WidthByWidth("W_skip") : null,
+            }
+            : sae;
+    }
+
+    /// <summary>
+    /// SAELens' transcoder, skip_transcoder, jumprelu_transcoder and jumprelu_skip_transcoder; gated and topk ones in the same
+    /// manner, which SAELens does not have.
+    /// </summary>
+    private static (string Kind, bool IsTranscoder, bool Skips) Kind(string architecture)
+    {
+        const string Suffix = "transcoder";
+        const string SkipSuffix = "skip_transcoder";
+        if (!architecture.EndsWith(Suffix, StringComparison.Ordinal))
+        {
+            return (architecture, false, false);
+        }
+        bool skips = architecture.EndsWith(SkipSuffix, StringComparison.Ordinal);
+        string kind = architecture[..^(skips ? SkipSuffix : Suffix).Length].TrimEnd('_');
+        return (kind.Length == 0 ? "standard" : kind, true, skips);
+    }
+
+    private static string ArchitectureOf(SaeFile file)
+    {
+        if (file.Origin.TargetHookName is null)
+        {
+            return file.Sae.Architecture;
+        }
+        string prefix = file.Sae is StandardAutoencoder ? "" : $"{file.Sae.Architecture}_";
+        return prefix + (file.Sae.W_skip is null ? "transcoder" : "skip_transcoder");
     }
 
     /// <summary>
@@ -174,6 +213,9 @@ public sealed class SaeLensFormat : ISaeFormat
                 metadata.Text("dataset_path", ""),
                 metadata.Flag("prepend_bos", true)
             )
+            {
+                TargetHookName = metadata.Text("hook_name_out", "") is { Length: > 0 } target ? target : null,
+            }
             : new SaeOrigin();
 
     private static SaeTraining Training(ConfigJson json, Autoencoder sae)
@@ -193,10 +235,14 @@ public sealed class SaeLensFormat : ISaeFormat
         var (sae, origin, training) = (file.Sae, file.Origin, file.Training);
         var json = new JsonObject
         {
-            ["architecture"] = sae.Architecture,
+            ["architecture"] = ArchitectureOf(file),
             ["d_in"] = sae.Width,
             ["d_sae"] = sae.Features,
         };
+        if (origin.TargetHookName is not null)
+        {
+            json["d_out"] = sae.Width;
+        }
         if (sae is TopKAutoencoder topK)
         {
             json["k"] = topK.K;
@@ -230,6 +276,10 @@ public sealed class SaeLensFormat : ISaeFormat
             ["disable_concat_sequences"] = false,
             ["training_architecture"] = training.Architecture,
         };
+        if (origin.TargetHookName is { } target)
+        {
+            metadata["hook_name_out"] = target;
+        }
         if (training.Architecture != sae.Architecture)
         {
             metadata["training_architecture_details"] = new JsonObject
@@ -242,6 +292,15 @@ public sealed class SaeLensFormat : ISaeFormat
         }
         json["metadata"] = metadata;
         return json;
+    }
+
+    private static void Require(ConfigJson json, string key, int supported, string remedy)
+    {
+        int found = json.Size(key);
+        if (found != supported)
+        {
+            throw json.Wrong(key, $"{found}", $"{supported}", remedy);
+        }
     }
 
     private static void Require(ConfigJson json, string key, string supported, string remedy)

@@ -23,6 +23,9 @@ internal sealed class SaeWeights(ITensorFile file, string impliedBy, int width, 
     /// <summary>[D]</summary>
     public Tensor PerWidth(string name) => Load(name, width);
 
+    /// <summary>[D, D]</summary>
+    public Tensor WidthByWidth(string name) => Load(name, width, width);
+
     private Tensor Load(string name, params long[] shape) =>
         file.LoadFloat32(name, impliedBy, shape).DetachFromDisposeScope();
 }
