@@ -34,6 +34,8 @@ internal sealed class SaeInTraining : IDisposable
     private readonly double scale;
     private readonly double targetScale;
     private readonly NeuronResampling? resampling;
+    private readonly long finetuneSteps;
+    private readonly int finetuneRows;
     private readonly MetricsLog metrics;
     private readonly SaeTrainer trainer;
     private readonly Stopwatch clock = Stopwatch.StartNew();
@@ -60,6 +62,8 @@ internal sealed class SaeInTraining : IDisposable
         checkpointEvery = Math.Max(1, (run.Config.Train.CheckpointEvery.Value + batchRows - 1) / batchRows);
         seed = sae.Seed ?? run.Config.Seed;
         Steps = Math.Max(1, run.Config.Train.Tokens.Value / batchRows);
+        finetuneRows = (sae.Finetune?.Batch ?? 1) * run.Config.Harvest.Context;
+        finetuneSteps = sae.Finetune is { } finetune ? Math.Max(1, finetune.Tokens.Value / finetuneRows) : 0;
         resampling = NeuronResampling.Of(sae, Steps, batchRows);
         metrics = new MetricsLog(Path.Combine(stage.Path, MetricsName));
         using var scope = NewDisposeScope();
@@ -75,13 +79,21 @@ internal sealed class SaeInTraining : IDisposable
         clock.Stop();
     }
 
-    /// <summary>Steps of the whole training.</summary>
+    /// <summary>Steps of the training on activations.</summary>
     public long Steps { get; }
 
     /// <summary>Steps done.</summary>
     public long Step => trainer.Step;
 
-    public bool IsDone => Step >= Steps;
+    public bool LearnsFromActivations => Step < Steps;
+
+    public bool IsDone => Step >= Steps + finetuneSteps;
+
+    /// <summary>Steps of the fine-tuning done.</summary>
+    public long FinetuneStep => Step - Steps;
+
+    /// <summary>Its fine-tuning, or null.</summary>
+    public FinetuneConfig? Finetune => sae.Finetune;
 
     public void RestoreCheckpoint()
     {
@@ -116,11 +128,23 @@ internal sealed class SaeInTraining : IDisposable
         }
         double rate = sae.LearningRateFor(run.Model.Config.Width) * LearningRateSchedule.Of(sae, Step, Steps);
         var step = trainer.TrainOneStep(Scaled(batch), rate, SparsityAtStep.Of(sae, Step, Steps));
-        Record(step, rate);
-        if (!IsDone && Step % checkpointEvery == 0)
+        Record(step, rate, Step % checkpointEvery == 0);
+        clock.Stop();
+    }
+
+    /// <summary>A step end to end.</summary>
+    /// <param name="batch">Activations of contexts, with the divergence that reconstructions of them cause.</param>
+    /// <exception cref="StageFailedException">The loss is not finite; the last checkpoint is kept.</exception>
+    public void FinetuneOneStep(TrainingBatch batch)
+    {
+        clock.Start();
+        double rate = sae.Finetune!.LearningRate * (1 - (FinetuneStep / (double)finetuneSteps));
+        var scaled = Scaled(batch) with
         {
-            SaveCheckpoint();
-        }
+            DivergenceOf = reconstructionBD => batch.DivergenceOf!(reconstructionBD / targetScale),
+        };
+        var step = trainer.TrainOneStep(scaled, rate, SparsityAtStep.Of(sae, Steps - 1, Steps));
+        Record(step, rate, FinetuneStep * finetuneRows % run.Config.Train.CheckpointEvery.Value < finetuneRows);
         clock.Stop();
     }
 
@@ -166,7 +190,7 @@ internal sealed class SaeInTraining : IDisposable
         outputs.Add(ManifestOutput.Of(MetricsName, metrics.Write()));
         var results = new JsonObject
         {
-            ["steps"] = Steps,
+            ["steps"] = Step,
             ["activation_scale"] = scale,
             ["target_scale"] = targetScale,
             ["last"] = metrics.Last!.DeepClone(),
@@ -192,7 +216,7 @@ internal sealed class SaeInTraining : IDisposable
             : new TrainingBatch(xBD);
     }
 
-    private void Record(StepMetrics step, double rate)
+    private void Record(StepMetrics step, double rate, bool isCheckpoint)
     {
         if (!double.IsFinite(step.Loss))
         {
@@ -205,14 +229,23 @@ internal sealed class SaeInTraining : IDisposable
                 ).ToString()
             );
         }
-        if (Step % MetricsEvery != 0 && !IsDone)
+        if (Step % MetricsEvery == 0 || Step == Steps || IsDone)
         {
-            return;
+            AddMetrics(step, rate);
         }
+        if (isCheckpoint && !IsDone)
+        {
+            SaveCheckpoint();
+        }
+    }
+
+    private void AddMetrics(StepMetrics step, double rate)
+    {
+        long tokens = Tokens(Step);
         var line = new JsonObject
         {
             ["step"] = Step,
-            ["tokens"] = Step * batchRows,
+            ["tokens"] = tokens,
             ["loss"] = step.Loss,
             ["mse"] = step.Mse,
         };
@@ -232,12 +265,15 @@ internal sealed class SaeInTraining : IDisposable
         metrics.Add(line);
         progress.Update(
             task,
-            Step * (double)batchRows,
-            Steps * (double)batchRows,
+            tokens,
+            Tokens(Steps + finetuneSteps),
             "tokens",
             string.Create(CultureInfo.InvariantCulture, $"fvu {step.Fvu:F4}")
         );
     }
+
+    private long Tokens(long steps) =>
+        (Math.Min(steps, Steps) * batchRows) + (Math.Max(0, steps - Steps) * finetuneRows);
 
     /// <summary>As SAELens names it.</summary>
     private SaeTraining Training() =>

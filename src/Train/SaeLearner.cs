@@ -13,6 +13,9 @@ internal readonly record struct TrainingBatch(Tensor XBD, Tensor TargetBD)
     public TrainingBatch(Tensor xBD)
         : this(xBD, xBD) { }
 
+    /// <summary>Of a reconstruction, the divergence it causes in the model, a scalar with its gradient; null before fine-tuning.</summary>
+    public Func<Tensor, Tensor>? DivergenceOf { get; init; }
+
     /// <summary>B.</summary>
     public long Rows => XBD.shape[0];
 }
@@ -102,6 +105,7 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
             TargetBD = batch.TargetBD,
         };
         var found = losses(batch.XBD, context);
+        found = batch.DivergenceOf is { } divergenceOf ? found.With(divergenceOf(found.ReconstructionBD)) : found;
         found.Total.backward();
         using var none = no_grad();
         var firedBF = found.LatentsBF.detach() > 0;
@@ -121,8 +125,11 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
     }
 }
 
-/// <summary>TopK on the CPU in float32, its reconstruction's gradients by hand; AuxK touches dead latents alone and stays with autograd.</summary>
-internal sealed class TopKKernelLearner(TopKAutoencoder sae, double auxCoefficient, int auxK) : SaeLearner
+/// <summary>
+/// TopK on the CPU in float32, its reconstruction's gradients by hand; AuxK touches dead latents alone and stays with autograd,
+/// and so does all of fine-tuning, whose gradients come through the model.
+/// </summary>
+internal sealed class TopKKernelLearner(TopKAutoencoder sae, KSparseObjective objective) : SaeLearner
 {
     private TopKCpuGradients? kernel;
 
@@ -136,6 +143,13 @@ internal sealed class TopKKernelLearner(TopKAutoencoder sae, double auxCoefficie
     {
         var xBD = batch.XBD;
         int k = sparsity.K ?? sae.K;
+        if (batch.DivergenceOf is not null)
+        {
+            var plain = objective with { K = k };
+            return AutogradLearner
+                .Autograd(batch, sparsity, countAndFindDead, (x, context) => plain.Of(sae, x, context))
+                .Result;
+        }
         if (kernel is null || kernel.Batch != xBD.shape[0] || kernel.K != k)
         {
             kernel?.Dispose();
@@ -146,17 +160,17 @@ internal sealed class TopKKernelLearner(TopKAutoencoder sae, double auxCoefficie
         var fireCountsF = kernel.FireCountsF();
         var deadF = countAndFindDead(fireCountsF > 0);
         double auxLoss = 0;
-        if (auxCoefficient > 0)
+        if (objective.AuxCoefficient > 0)
         {
-            var aux = KSparseObjective.AuxKOfDead(sae, xBD, residualBD, auxK, deadF);
+            var aux = KSparseObjective.AuxKOfDead(sae, xBD, residualBD, objective.AuxK, deadF);
             auxLoss = aux.to(float64).item<double>();
             if (aux.requires_grad)
             {
-                (auxCoefficient * aux).backward();
+                (objective.AuxCoefficient * aux).backward();
             }
         }
         return new BatchResult(
-            kernel.Reconstruction + (auxCoefficient * auxLoss),
+            kernel.Reconstruction + (objective.AuxCoefficient * auxLoss),
             kernel.Reconstruction,
             [("aux_loss", auxLoss)],
             residualBD,

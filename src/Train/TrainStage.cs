@@ -88,6 +88,7 @@ public sealed class TrainStage
             Begin(pass, activations, training);
             using var batches = activations.Batches(training.Min(sae => sae.Step));
             var failures = TrainSteps(training, activations, batches, cancel);
+            Finetune(training, RunInputs.TargetOf(hook, pass[0].Sae), cancel);
             training.ForEach(sae => sae.Seal());
             if (failures.Count > 0)
             {
@@ -125,7 +126,7 @@ public sealed class TrainStage
     )
     {
         var failures = new List<StageFailedException>();
-        while (training.Any(sae => !sae.IsDone))
+        while (training.Any(sae => sae.LearnsFromActivations))
         {
             using var scope = NewDisposeScope();
             var batch = activations.OnDevice(batches.Next());
@@ -147,15 +148,41 @@ public sealed class TrainStage
                     break; // while drawing inputs for a resampling, before it changed anything
                 }
             }
-            if (cancel.IsCancellationRequested && training.Any(sae => !sae.IsDone))
-            {
-                training.ForEach(sae => sae.SaveCheckpoint());
-                throw new RunInterruptedException(
-                    $"train {hook}: interrupted after step {training.Min(sae => sae.Step)} of {training[0].Steps}. "
-                        + "Run the command again to go on."
-                );
-            }
+            StopIfCancelled(training, cancel);
         }
         return failures;
+    }
+
+    /// <summary>The last stretch of those that are fine-tuned, each through the model.</summary>
+    private void Finetune(List<SaeInTraining> training, HookPoint target, CancellationToken cancel)
+    {
+        if (training.TrueForAll(sae => sae.IsDone))
+        {
+            return;
+        }
+        using var splices = new SplicedContexts(run, hook, target);
+        foreach (var sae in training.Where(sae => !sae.IsDone))
+        {
+            using var batches = splices.Batches(sae.Finetune!.Batch, sae.FinetuneStep).GetEnumerator();
+            while (!sae.IsDone)
+            {
+                using var scope = NewDisposeScope();
+                batches.MoveNext();
+                sae.FinetuneOneStep(splices.Clean(batches.Current));
+                StopIfCancelled(training, cancel);
+            }
+        }
+    }
+
+    private void StopIfCancelled(List<SaeInTraining> training, CancellationToken cancel)
+    {
+        if (cancel.IsCancellationRequested && training.Exists(sae => !sae.IsDone))
+        {
+            training.ForEach(sae => sae.SaveCheckpoint());
+            throw new RunInterruptedException(
+                $"train {hook}: interrupted after step {training.Min(sae => sae.Step)} of {training[0].Steps}. "
+                    + "Run the command again to go on."
+            );
+        }
     }
 }

@@ -103,8 +103,9 @@ public sealed record SaeConfig : IValidated
     [UsedWhen(nameof(Architecture), MatryoshkaBatchTopK)]
     public IReadOnlyList<double>? Groups { get; init; }
 
-    /// <summary>What activations are multiplied by in training; the factor is folded into the SAE that is saved.
-    /// Default: null, none for the topk family, unit for jumprelu, sqrt-d elsewhere.</summary>
+    /// <summary>What activations are multiplied by in training, a transcoder's inputs and targets each by their own
+    /// factor; the factors are folded into the SAE that is saved. Default: null, none for the topk family, unit for
+    /// jumprelu and for transcoders of the topk family, sqrt-d elsewhere.</summary>
     public ActivationScale? Scale { get; init; }
 
     /// <summary>What is done for latents that no longer fire. Default: null, auxk for the topk family, none elsewhere;
@@ -172,6 +173,9 @@ public sealed record SaeConfig : IValidated
     [AtLeast(0)]
     public double GradientClip { get; init; } = 1.0;
 
+    /// <summary>Training end to end after training on activations. Default: null, none.</summary>
+    public FinetuneConfig? Finetune { get; init; }
+
     /// <summary>The seed of this autoencoder's initial weights and resampling. Default: null, the pipeline's. The order
     /// of the activations is the pipeline's in any case.</summary>
     public ulong? Seed { get; init; }
@@ -198,7 +202,7 @@ public sealed record SaeConfig : IValidated
         {
             return Name;
         }
-        var defaults = new SaeConfig { Architecture = Architecture };
+        var defaults = new SaeConfig { Architecture = Architecture, Transcoder = Transcoder };
         var identifier = new StringBuilder(Skip ? "skip-" : "");
         identifier.Append(Transcoder ? "transcoder-" : "");
         identifier.Append(CultureInfo.InvariantCulture, $"{Spelling.Of(Architecture)}-{FeaturesFor(dModel)}-");
@@ -226,6 +230,7 @@ public sealed record SaeConfig : IValidated
         AppendUnless("decay", Decay, defaults.Decay);
         AppendUnless("cycles", Cycles, defaults.Cycles);
         AppendUnless("clip", GradientClip, defaults.GradientClip);
+        AppendUnless("finetune", Finetune?.Tokens, null);
         AppendUnless("seed", Seed, defaults.Seed);
         return identifier.ToString();
 
@@ -326,8 +331,8 @@ public sealed record SaeConfig : IValidated
     public ActivationScale ScaleUsed =>
         Scale
         ?? (
-            IsKSparse ? ActivationScale.None
-            : Architecture == JumpRelu ? ActivationScale.Unit
+            IsKSparse && !Transcoder ? ActivationScale.None
+            : IsKSparse || Architecture == JumpRelu ? ActivationScale.Unit
             : ActivationScale.SqrtD
         );
 

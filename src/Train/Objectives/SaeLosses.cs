@@ -14,7 +14,18 @@ internal sealed record SaeLosses(
     IReadOnlyList<(string Name, Tensor Value)> Terms,
     Tensor LatentsBF,
     Tensor ReconstructionBD
-);
+)
+{
+    /// <summary>
+    /// Adds the divergence that the reconstruction causes in the model, weighted to be as large as the squared error is now
+    /// (Karvonen 2025, section 3).
+    /// </summary>
+    public SaeLosses With(Tensor divergence)
+    {
+        var weight = Reconstruction.detach() / divergence.detach().clamp_min(1e-12);
+        return this with { Total = Total + (weight * divergence), Terms = [.. Terms, ("kl", divergence)] };
+    }
+}
 
 /// <summary>What a loss depends on beside weights and activations.</summary>
 /// <param name="SparsityScale">From 0 to 1 during the sparsity's warm-up.</param>

@@ -50,6 +50,7 @@ public sealed class ConfigurationJsonTests
                 "warmup",
                 "decay",
                 "gradientClip",
+                "finetune",
                 "seed"
             );
         sae["architecture"]!.GetValue<string>().Should().Be("topk");

@@ -42,6 +42,14 @@ public sealed class ArchitectureRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         "{architecture: gated, expansion: 8, l1: 4, sparsityWarmup: 0, dead: resample, resampleEvery: 1280, learningRate: 0.003}",
         "gated"
     )]
+    [InlineData(
+        "{architecture: topk, expansion: 2, k: 4, learningRate: 0.001, finetune: {tokens: 1280, batch: 4}}",
+        "topk"
+    )]
+    [InlineData(
+        "{architecture: gated, expansion: 2, l1: 0.5, learningRate: 0.001, finetune: {tokens: 1280, batch: 4}}",
+        "gated"
+    )]
     public void It_learns_and_interrupted_training_ends_in_the_same_bytes(string sae, string savedAs)
     {
         using var whole = new TempFolder();
@@ -110,6 +118,57 @@ public sealed class ArchitectureRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         hashes.Should().Equal(ArtifactHashes.Of(apart.Path));
     }
 
+    [Theory]
+    [InlineData("{transcoder: true, architecture: topk, k: 8, learningRate: 0.01}", "topk")]
+    [InlineData("{transcoder: true, skip: true, architecture: standard, l1: 0.1, learningRate: 0.01}", "standard")]
+    [InlineData(
+        "{transcoder: true, skip: true, architecture: batchtopk, k: 8, learningRate: 0.01, finetune: {tokens: 640, batch: 4}}",
+        "jumprelu"
+    )]
+    public void A_transcoder_stands_for_the_mlp_between_its_hooks(string sae, string savedAs)
+    {
+        using var folder = new TempFolder();
+        var hooks = "harvest.hooks=[blocks.1.hook_resid_mid, blocks.1.hook_mlp_out, blocks.0.hook_resid_post]";
+
+        Run(folder.Path, sae, new NoProgress(), CancellationToken.None, AllStages, hooks);
+
+        string trained = Directory.EnumerateDirectories(Path.Combine(folder.Path, "train")).Single();
+        Path.GetFileName(trained).Should().Be("blocks.1.hook_resid_mid");
+        string name = Path.GetFileName(Directory.EnumerateDirectories(trained).Single());
+        using var file = new SaeLensFormat().Load(Path.Combine(trained, name));
+        file.Origin.TargetHookName.Should().Be("blocks.1.hook_mlp_out");
+        file.Sae.Architecture.Should().Be(savedAs);
+        file.Sae.SubtractsDecoderBias.Should().BeFalse();
+        (file.Sae.W_skip is not null).Should().Be(sae.Contains("skip: true", StringComparison.Ordinal));
+        var metrics = JsonNode.Parse(
+            File.ReadAllText(Path.Combine(folder.Path, "evaluate", "blocks.1.hook_resid_mid", name, "metrics.json"))
+        )!;
+        metrics["fvu"]!.GetValue<double>().Should().BeLessThan(0.9);
+        metrics["ce_spliced"]!.GetValue<double>().Should().BeLessThan(metrics["ce_zero"]!.GetValue<double>());
+    }
+
+    [Fact]
+    public void Fine_tuning_lowers_the_divergence()
+    {
+        using var folder = new TempFolder();
+        const string Sae = "architecture: topk, expansion: 2, k: 4, learningRate: 0.001";
+
+        Run(
+            folder.Path,
+            $"{{{Sae}}}, {{{Sae}, finetune: {{tokens: 12800, batch: 4, learningRate: 0.001}}}}",
+            new NoProgress(),
+            CancellationToken.None
+        );
+
+        double Divergence(string name) =>
+            JsonNode.Parse(
+                File.ReadAllText(
+                    Path.Combine(folder.Path, "evaluate", "blocks.1.hook_resid_post", name, "metrics.json")
+                )
+            )!["kl"]!.GetValue<double>();
+        Divergence("topk-64-k4-lr0.001-finetune12800").Should().BeLessThan(0.9 * Divergence("topk-64-k4-lr0.001"));
+    }
+
     [Fact]
     public void One_that_diverges_is_told_of_and_the_others_are_finished()
     {
@@ -152,13 +211,14 @@ public sealed class ArchitectureRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         string saes,
         IProgressSink progress,
         CancellationToken cancel,
-        IReadOnlySet<string>? stages = null
+        IReadOnlySet<string>? stages = null,
+        string hooks = "harvest.hooks=[blocks.1.hook_resid_post]"
     )
     {
         torch.set_num_threads(1);
         var config = YamlConfiguration.Load<PipelineConfig>(
             tiny.Pipeline,
-            [$"train.saes=[{saes}]", "harvest.hooks=[blocks.1.hook_resid_post]", "train.checkpointEvery=1280"]
+            [$"train.saes=[{saes}]", hooks, "train.checkpointEvery=1280"]
         );
         var run = RunInputs.Open(config, tiny.Pipeline, folder, torch.CPU, cancel: cancel);
         new StageGraph(run).Make(stages ?? AllStages, new LocalExecutor(), progress, cancel);

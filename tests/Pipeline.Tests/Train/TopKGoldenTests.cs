@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Train;
+using Pipeline.Train.Objectives;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -19,7 +20,15 @@ public class TopKGoldenTests
         using var golden = new GoldenStep(file, "f32");
         var peer = PeerStep.Of(file, golden);
         var sae = (TopKAutoencoder)peer.Sae;
-        var learner = new TopKKernelLearner(sae, golden.Number("auxk_alpha"), (int)golden.Number("top_k_aux"));
+        var learner = new TopKKernelLearner(
+            sae,
+            new KSparseObjective
+            {
+                K = sae.K,
+                AuxCoefficient = golden.Number("auxk_alpha"),
+                AuxK = (int)golden.Number("top_k_aux"),
+            }
+        );
         var recipe = new SaeRecipe { DeadAfter = 1_000_000, GradientClip = golden.Number("grad_clip") };
         using var trainer = new SaeTrainer(recipe, learner);
         if (hasAux)
