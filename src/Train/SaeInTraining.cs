@@ -26,8 +26,6 @@ internal sealed class SaeInTraining : IDisposable
     private readonly HookPoint hook;
     private readonly SaeConfig sae;
     private readonly StageFolder stage;
-    private readonly IProgressSink progress;
-    private readonly string task;
     private readonly int batchRows;
     private readonly long checkpointEvery;
     private readonly ulong seed;
@@ -46,18 +44,10 @@ internal sealed class SaeInTraining : IDisposable
     /// <param name="sae">The settings.</param>
     /// <param name="stage">The SAE's folder, begun.</param>
     /// <param name="sample">Activations that scales and initial weights are taken from.</param>
-    /// <param name="progress">Told how far it is.</param>
-    public SaeInTraining(
-        RunInputs run,
-        HookPoint hook,
-        SaeConfig sae,
-        StageFolder stage,
-        TrainingBatch sample,
-        IProgressSink progress
-    )
+    public SaeInTraining(RunInputs run, HookPoint hook, SaeConfig sae, StageFolder stage, TrainingBatch sample)
     {
-        (this.run, this.hook, this.sae, this.stage, this.progress) = (run, hook, sae, stage, progress);
-        task = $"train {hook} {Path.GetFileName(stage.Path)}";
+        (this.run, this.hook, this.sae, this.stage) = (run, hook, sae, stage);
+        Name = Path.GetFileName(stage.Path);
         batchRows = run.Config.Train.Batch;
         checkpointEvery = Math.Max(1, (run.Config.Train.CheckpointEvery.Value + batchRows - 1) / batchRows);
         seed = sae.Seed ?? run.Config.Seed;
@@ -78,6 +68,18 @@ internal sealed class SaeInTraining : IDisposable
         trainer = new SaeTrainer(SaeLearners.Recipe(sae), learner);
         clock.Stop();
     }
+
+    /// <summary>Its folder's name.</summary>
+    public string Name { get; }
+
+    /// <summary>Tokens learnt from so far.</summary>
+    public long TokensDone => Tokens(Step);
+
+    /// <summary>Tokens in all.</summary>
+    public long TokensWanted => Tokens(Steps + finetuneSteps);
+
+    /// <summary>FVU of the last batch.</summary>
+    public double Fvu { get; private set; }
 
     /// <summary>Steps of the training on activations.</summary>
     public long Steps { get; }
@@ -222,13 +224,14 @@ internal sealed class SaeInTraining : IDisposable
         {
             throw new StageFailedException(
                 new Fault(
-                    $"{task}: step {Step}",
+                    $"train {hook} {Name}: step {Step}",
                     $"a loss of {step.Loss}",
                     "a finite loss",
                     "Lower the SAE's learningRate; the last checkpoint is kept"
                 ).ToString()
             );
         }
+        Fvu = step.Fvu;
         if (Step % MetricsEvery == 0 || Step == Steps || IsDone)
         {
             AddMetrics(step, rate);
@@ -241,11 +244,10 @@ internal sealed class SaeInTraining : IDisposable
 
     private void AddMetrics(StepMetrics step, double rate)
     {
-        long tokens = Tokens(Step);
         var line = new JsonObject
         {
             ["step"] = Step,
-            ["tokens"] = tokens,
+            ["tokens"] = TokensDone,
             ["loss"] = step.Loss,
             ["mse"] = step.Mse,
         };
@@ -263,13 +265,6 @@ internal sealed class SaeInTraining : IDisposable
         line["gradient_norm"] = step.GradientNorm;
         line["learning_rate"] = rate;
         metrics.Add(line);
-        progress.Update(
-            task,
-            tokens,
-            Tokens(Steps + finetuneSteps),
-            "tokens",
-            string.Create(CultureInfo.InvariantCulture, $"fvu {step.Fvu:F4}")
-        );
     }
 
     private long Tokens(long steps) =>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Pipeline.Shared;
 using Pipeline.Shared.Activations;
 using Pipeline.Shared.Artifacts;
@@ -24,9 +25,16 @@ public sealed class TrainStage
     /// <summary>Activations whose geometric median b_dec starts at.</summary>
     private const int InitializationRows = 8192;
 
+    /// <summary>Steps from one word of progress to the next.</summary>
+    private const int TellEvery = 10;
+
     private readonly RunInputs run;
     private readonly HookPoint hook;
     private readonly IProgressSink progress;
+
+    /// <summary>The SAEs of the pass.</summary>
+    private readonly List<SaeInTraining> training = [];
+    private readonly List<StageFailedException> failures = [];
 
     private TrainStage(RunInputs run, HookPoint hook, IProgressSink progress) =>
         (this.run, this.hook, this.progress) = (run, hook, progress);
@@ -81,14 +89,13 @@ public sealed class TrainStage
         {
             folder.Begin(run.Environment, run.AllowDrift);
         }
-        using var activations = HookActivations.Open(run, hook, RunInputs.TargetOf(hook, pass[0].Sae), cancel);
-        var training = new List<SaeInTraining>();
+        var target = RunInputs.TargetOf(hook, pass[0].Sae);
+        using var activations = HookActivations.Open(run, hook, target, cancel);
         try
         {
-            Begin(pass, activations, training);
-            using var batches = activations.Batches(training.Min(sae => sae.Step));
-            var failures = TrainSteps(training, activations, batches, cancel);
-            Finetune(training, RunInputs.TargetOf(hook, pass[0].Sae), cancel);
+            Begin(pass, activations);
+            TrainOnActivations(activations, cancel);
+            Finetune(target, cancel);
             training.ForEach(sae => sae.Seal());
             if (failures.Count > 0)
             {
@@ -102,79 +109,95 @@ public sealed class TrainStage
     }
 
     /// <summary>Initial weights, or those of the last checkpoint.</summary>
-    private void Begin(
-        (SaeConfig Sae, StageFolder Folder)[] pass,
-        HookActivations activations,
-        List<SaeInTraining> training
-    )
+    private void Begin((SaeConfig Sae, StageFolder Folder)[] pass, HookActivations activations)
     {
         using var scope = NewDisposeScope();
         var sample = activations.Sample(InitializationRows);
         foreach (var (sae, folder) in pass)
         {
-            training.Add(new SaeInTraining(run, hook, sae, folder, sample, progress));
+            training.Add(new SaeInTraining(run, hook, sae, folder, sample));
             training[^1].RestoreCheckpoint();
         }
     }
 
-    /// <summary>Trains all to their last step, but for those whose loss is not finite, which it removes and tells of.</summary>
-    private List<StageFailedException> TrainSteps(
-        List<SaeInTraining> training,
-        HookActivations activations,
-        PrefetchingBatches batches,
-        CancellationToken cancel
-    )
+    /// <summary>One batch after another through every SAE that is not beyond it.</summary>
+    private void TrainOnActivations(HookActivations activations, CancellationToken cancel)
     {
-        var failures = new List<StageFailedException>();
-        while (training.Any(sae => sae.LearnsFromActivations))
+        long step = training.Min(sae => sae.Step);
+        using var batches = activations.Batches(step);
+        for (; training.Exists(sae => sae.LearnsFromActivations); step++)
         {
             using var scope = NewDisposeScope();
             var batch = activations.OnDevice(batches.Next());
-            long step = training.Min(sae => sae.Step);
             foreach (var sae in training.Where(sae => sae.Step == step).ToList())
             {
-                try
-                {
-                    sae.TrainOneStep(batch, activations);
-                }
-                catch (StageFailedException failure)
-                {
-                    failures.Add(failure);
-                    training.Remove(sae);
-                    sae.Dispose();
-                }
-                catch (OperationCanceledException) when (cancel.IsCancellationRequested)
-                {
-                    break; // while drawing inputs for a resampling, before it changed anything
-                }
+                SetAsideIfItFails(sae, () => sae.TrainOneStep(batch, activations), cancel);
             }
-            StopIfCancelled(training, cancel);
+            Tell();
+            StopIfCancelled(cancel);
         }
-        return failures;
     }
 
     /// <summary>The last stretch of those that are fine-tuned, each through the model.</summary>
-    private void Finetune(List<SaeInTraining> training, HookPoint target, CancellationToken cancel)
+    private void Finetune(HookPoint target, CancellationToken cancel)
     {
         if (training.TrueForAll(sae => sae.IsDone))
         {
             return;
         }
         using var splices = new SplicedContexts(run, hook, target);
-        foreach (var sae in training.Where(sae => !sae.IsDone))
+        foreach (var sae in training.Where(sae => !sae.IsDone).ToList())
         {
-            using var batches = splices.Batches(sae.Finetune!.Batch, sae.FinetuneStep).GetEnumerator();
-            while (!sae.IsDone)
+            foreach (var contexts in splices.Batches(sae.Finetune!.Batch, sae.FinetuneStep))
             {
                 using var scope = NewDisposeScope();
-                batches.MoveNext();
-                sae.FinetuneOneStep(splices.Clean(batches.Current));
-                StopIfCancelled(training, cancel);
+                SetAsideIfItFails(sae, () => sae.FinetuneOneStep(splices.Clean(contexts)), cancel);
+                Tell();
+                StopIfCancelled(cancel);
+                if (sae.IsDone || !training.Contains(sae))
+                {
+                    break;
+                }
             }
         }
     }
 
-    private void StopIfCancelled(List<SaeInTraining> training, CancellationToken cancel)
+    /// <summary>One whose loss is not finite must not stop the others.</summary>
+    private void SetAsideIfItFails(SaeInTraining sae, Action step, CancellationToken cancel)
+    {
+        try
+        {
+            step();
+        }
+        catch (StageFailedException failure)
+        {
+            failures.Add(failure);
+            training.Remove(sae);
+            sae.Dispose();
+        }
+        catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+        {
+            // While drawing inputs for a resampling, before it changed anything: the checkpoint that follows is sound.
+        }
+    }
+
+    private void Tell()
+    {
+        if (training.Count == 0 || (training[0].Step % TellEvery != 0 && !training.TrueForAll(sae => sae.IsDone)))
+        {
+            return;
+        }
+        var (best, worst) = (training.Min(sae => sae.Fvu), training.Max(sae => sae.Fvu));
+        progress.Update(
+            $"train {hook} {(training is [var only] ? only.Name : $"{training.Count} SAEs")}",
+            training.Sum(sae => (double)sae.TokensDone),
+            training.Sum(sae => (double)sae.TokensWanted),
+            "tokens",
+            string.Create(CultureInfo.InvariantCulture, $"fvu {best:F4}{(worst > best ? $" to {worst:F4}" : "")}")
+        );
+    }
+
+    private void StopIfCancelled(CancellationToken cancel)
     {
         if (cancel.IsCancellationRequested && training.Exists(sae => !sae.IsDone))
         {
