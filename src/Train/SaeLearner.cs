@@ -34,7 +34,11 @@ internal sealed record BatchResult(
     Tensor ResidualBD,
     Tensor FireCountsF,
     long Kept
-);
+)
+{
+    /// <summary>What is known of W_enc's and W_dec's gradients; null where autograd made them.</summary>
+    public RowGradients? Rows { get; init; }
+}
 
 /// <summary>What sets one architecture apart in training: its parameters, its gradients, and the SAE it becomes.</summary>
 internal abstract class SaeLearner : IDisposable
@@ -129,7 +133,11 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
 /// TopK on the CPU in float32, its reconstruction's gradients by hand; AuxK touches dead latents alone and stays with autograd,
 /// and so does all of fine-tuning, whose gradients come through the model.
 /// </summary>
-internal sealed class TopKKernelLearner(TopKAutoencoder sae, KSparseObjective objective) : SaeLearner
+/// <param name="sae">The parameters.</param>
+/// <param name="objective">K, and AuxK's numbers.</param>
+/// <param name="projectionEpsilon">As <see cref="RowGradients.Measure"/> has it.</param>
+internal sealed class TopKKernelLearner(TopKAutoencoder sae, KSparseObjective objective, double? projectionEpsilon)
+    : SaeLearner
 {
     private TopKCpuGradients? kernel;
 
@@ -141,34 +149,21 @@ internal sealed class TopKKernelLearner(TopKAutoencoder sae, KSparseObjective ob
         Func<Tensor, Tensor> countAndFindDead
     )
     {
-        var xBD = batch.XBD;
         int k = sparsity.K ?? sae.K;
         if (batch.DivergenceOf is not null)
         {
-            var plain = objective with { K = k };
-            return AutogradLearner
-                .Autograd(batch, sparsity, countAndFindDead, (x, context) => plain.Of(sae, x, context))
-                .Result;
+            return ByAutograd(batch, sparsity, countAndFindDead, objective with { K = k });
         }
-        if (kernel is null || kernel.Batch != xBD.shape[0] || kernel.K != k)
+        if (kernel is null || kernel.Batch != batch.Rows || kernel.K != k)
         {
             kernel?.Dispose();
-            kernel = new TopKCpuGradients(sae with { K = k }, (int)xBD.shape[0]);
+            kernel = new TopKCpuGradients(sae with { K = k }, (int)batch.Rows, projectionEpsilon);
         }
-        kernel.Add(xBD);
+        kernel.Compute(batch.XBD);
         var residualBD = kernel.ResidualBD();
         var fireCountsF = kernel.FireCountsF();
         var deadF = countAndFindDead(fireCountsF > 0);
-        double auxLoss = 0;
-        if (objective.AuxCoefficient > 0)
-        {
-            var aux = KSparseObjective.AuxKOfDead(sae, xBD, residualBD, objective.AuxK, deadF);
-            auxLoss = aux.to(float64).item<double>();
-            if (aux.requires_grad)
-            {
-                (objective.AuxCoefficient * aux).backward();
-            }
-        }
+        double auxLoss = objective.AuxCoefficient > 0 ? kernel.ComputeAuxK(batch.XBD, residualBD, deadF, objective) : 0;
         return new BatchResult(
             kernel.Reconstruction + (objective.AuxCoefficient * auxLoss),
             kernel.Reconstruction,
@@ -176,7 +171,31 @@ internal sealed class TopKKernelLearner(TopKAutoencoder sae, KSparseObjective ob
             residualBD,
             fireCountsF,
             kernel.Kept
-        );
+        )
+        {
+            Rows = kernel.Rows,
+        };
+    }
+
+    private BatchResult ByAutograd(
+        TrainingBatch batch,
+        SparsityAtStep sparsity,
+        Func<Tensor, Tensor> countAndFindDead,
+        KSparseObjective plain
+    )
+    {
+        if (kernel is not null)
+        {
+            kernel.Dispose();
+            kernel = null;
+            foreach (var (_, parameter) in Parameters)
+            {
+                parameter.grad?.zero_(); // the kernel leaves gradients where autograd would add to them
+            }
+        }
+        return AutogradLearner
+            .Autograd(batch, sparsity, countAndFindDead, (x, context) => plain.Of(sae, x, context))
+            .Result;
     }
 
     public override void Dispose()

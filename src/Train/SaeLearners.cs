@@ -117,7 +117,7 @@ internal static class SaeLearners
             && sae.W_dec.device_type == DeviceType.CPU
             && sae.W_dec.dtype == ScalarType.Float32;
         return objective.OverBatch ? new BatchTopKLearner(sae, objective, ThresholdAverage.Over(steps))
-            : hasKernel ? new TopKKernelLearner(sae, objective)
+            : hasKernel ? new TopKKernelLearner(sae, objective, Recipe(config).ProjectionEpsilon)
             : new AutogradLearner(
                 sae,
                 (x, sparsity, context) => (objective with { K = sparsity.K ?? sae.K }).Of(sae, x, context)

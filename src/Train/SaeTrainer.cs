@@ -13,7 +13,10 @@ internal sealed record SaeRecipe
     /// <summary>Largest joint norm of the gradients; 0 for none.</summary>
     public required double GradientClip { get; init; }
 
-    /// <summary>Adam's β1; β2 is 0.999.</summary>
+    /// <summary>Adam's β2.</summary>
+    public const double Beta2 = 0.999;
+
+    /// <summary>Adam's β1.</summary>
     public double Beta1 { get; init; } = 0.9;
 
     /// <summary>Whether decoder rows are kept at unit norm.</summary>
@@ -42,15 +45,14 @@ internal readonly record struct StepMetrics(
 );
 
 /// <summary>
-/// One SAE in training. A step: losses and gradients; with a unit decoder the gradient's component along each decoder row
-/// removed; joint clipping; Adam; decoder rows back to unit norm. Weights, moments, the learner's running values, the counters
+/// One SAE in training. A step: losses and gradients, then the optimizer. Weights, moments, the learner's running values, the counters
 /// of tokens since each latent fired, and the step number are the whole state.
 /// </summary>
 internal sealed class SaeTrainer : IDisposable
 {
     private readonly SaeRecipe recipe;
     private readonly SaeLearner learner;
-    private readonly Adam adam;
+    private readonly SaeOptimizer optimizer;
     private readonly Tensor tokensSinceFiredF;
     private readonly Tensor fireCountsF;
     private readonly Tensor countedTokens;
@@ -65,7 +67,7 @@ internal sealed class SaeTrainer : IDisposable
         {
             parameter.requires_grad_(true);
         }
-        adam = new Adam(learner.Parameters, recipe.Beta1, beta2: 0.999);
+        optimizer = SaeOptimizer.For(learner, recipe);
         tokensSinceFiredF = NewCounter(Sae.Features);
         fireCountsF = NewCounter(Sae.Features);
         countedTokens = NewCounter(1);
@@ -80,7 +82,7 @@ internal sealed class SaeTrainer : IDisposable
     public Autoencoder ForInference() => learner.ForInference();
 
     /// <summary>Steps done.</summary>
-    public long Step => adam.Steps;
+    public long Step => optimizer.Steps;
 
     /// <summary>Latents resampled so far.</summary>
     public long Resampled => resampled.item<long>();
@@ -92,16 +94,7 @@ internal sealed class SaeTrainer : IDisposable
     {
         using var scope = NewDisposeScope();
         var result = learner.Gradients(batch, sparsity, CountAndFindDead(batch.Rows));
-        if (recipe.UnitDecoder)
-        {
-            RemoveGradientAlongDecoderRows();
-        }
-        double norm = adam.ClipGradients(recipe.GradientClip);
-        adam.Step(learningRate);
-        if (recipe.UnitDecoder)
-        {
-            NormalizeDecoderRows();
-        }
+        double norm = optimizer.Step(learningRate, result.Rows);
         using var none = no_grad();
         fireCountsF.add_(result.FireCountsF);
         countedTokens.add_(batch.Rows);
@@ -154,7 +147,7 @@ internal sealed class SaeTrainer : IDisposable
             {
                 value.index_fill_(0, latentsN, 0);
             }
-            adam.ForgetRows(name, latentsN);
+            optimizer.ForgetRows(name, latentsN);
         }
         tokensSinceFiredF.index_fill_(0, latentsN, 0);
         resampled.add_(latentsN.shape[0]);
@@ -165,7 +158,7 @@ internal sealed class SaeTrainer : IDisposable
         [
             .. learner.Parameters,
             .. learner.Running,
-            .. adam.State(),
+            .. optimizer.State(),
             ("tokens_since_fired", tokensSinceFiredF),
             ("fire_counts", fireCountsF),
             ("counted_tokens", countedTokens),
@@ -180,7 +173,7 @@ internal sealed class SaeTrainer : IDisposable
             using var saved = load(name);
             value.copy_(saved);
         }
-        adam.Steps = step;
+        optimizer.Steps = step;
     }
 
     /// <summary>Begins counting how often each latent fires.</summary>
@@ -196,7 +189,7 @@ internal sealed class SaeTrainer : IDisposable
     public void Dispose()
     {
         learner.Dispose();
-        foreach (var (_, value) in adam.State())
+        foreach (var (_, value) in optimizer.State())
         {
             value.Dispose();
         }
@@ -213,24 +206,6 @@ internal sealed class SaeTrainer : IDisposable
             tokensSinceFiredF.add_(rows).masked_fill_(firedF, 0);
             return tokensSinceFiredF >= recipe.DeadAfter;
         };
-
-    /// <summary>The norm is fixed, so a step along a row would only be undone.</summary>
-    private void RemoveGradientAlongDecoderRows()
-    {
-        using var none = no_grad();
-        using var scope = NewDisposeScope();
-        var unitFD = Sae.W_dec / (Sae.W_dec.norm(1, keepdim: true) + recipe.ProjectionEpsilon);
-        var gradientFD = Sae.W_dec.grad!;
-        gradientFD.sub_((gradientFD * unitFD).sum(-1, keepdim: true) * unitFD);
-    }
-
-    private void NormalizeDecoderRows()
-    {
-        using var none = no_grad();
-        using var scope = NewDisposeScope();
-        double epsilon = finfo(Sae.W_dec.dtype).eps; // keeps a division by a zero norm finite
-        Sae.W_dec.div_(Sae.W_dec.norm(1, keepdim: true) + epsilon);
-    }
 
     private StepMetrics Measure(BatchResult result, Tensor targetBD, double norm)
     {

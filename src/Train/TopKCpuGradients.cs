@@ -1,6 +1,7 @@
 using Pipeline.Shared;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Kernels;
+using Pipeline.Train.Objectives;
 using TorchSharp;
 using static TorchSharp.torch;
 using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
@@ -16,7 +17,10 @@ namespace Pipeline.Train;
 /// </code>
 /// Every sum runs in a fixed order, so that results do not depend on how work falls to threads.
 /// </summary>
-internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDisposable
+/// <param name="sae">The parameters; their gradients are this object's to fill.</param>
+/// <param name="batch">B.</param>
+/// <param name="projectionEpsilon">As <see cref="RowGradients.Measure"/> has it.</param>
+internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch, double? projectionEpsilon) : IDisposable
 {
     /// <summary>Rows whose pre-activations exist at a time.</summary>
     public const int ChunkRows = 256;
@@ -36,6 +40,9 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDispos
 
     /// <summary>Rows a call takes.</summary>
     public int Batch => batch;
+
+    /// <summary>What the optimizer need not find out again.</summary>
+    public RowGradients Rows { get; } = new(sae.Features);
 
     /// <summary>Latents kept of each row.</summary>
     public int K => k;
@@ -60,10 +67,10 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDispos
     /// <summary>x - x̂ [B, D], a copy.</summary>
     public Tensor ResidualBD() => tensor(errorBD, batch, width).neg_();
 
-    /// <summary>Computes the loss and adds its gradients to those of the SAE's parameters.</summary>
+    /// <summary>Computes the loss and puts its gradients in place of those of the SAE's parameters.</summary>
     /// <param name="xBD">float32, contiguous, on the CPU, of the batch size given at construction.</param>
     /// <exception cref="StageFailedException">A row of the input is not finite.</exception>
-    public unsafe void Add(Tensor xBD)
+    public unsafe void Compute(Tensor xBD)
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
@@ -83,9 +90,60 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDispos
         SortEntriesByLatent();
         double scale = 2.0 / batch;
         var gradients = new GradientPointers(sae);
-        Parallel.For(0, features, parallel, f => AddLatentGradient(gradients, f, (float)scale));
-        AddDecoderBiasGradient(weights, gradients, (float)scale);
+        Parallel.For(0, features, parallel, f => LatentGradient(weights, gradients, f, (float)scale));
+        DecoderBiasGradient(weights, gradients, (float)scale);
         Reconstruction = SumOfSquaredErrors() / batch;
+    }
+
+    /// <summary>
+    /// Adds the gradients of the dead latents' loss (<see cref="KSparseObjective.AuxKOfDead"/>, its plain twin). They did not
+    /// fire, so that their rows have none from the reconstruction.
+    /// </summary>
+    /// <returns>The loss before its coefficient.</returns>
+    public unsafe double ComputeAuxK(Tensor xBD, Tensor residualBD, Tensor deadF, KSparseObjective objective)
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        var deadN = deadF.nonzero().squeeze(-1);
+        var variance = (residualBD - residualBD.mean([0], keepdim: true)).square().sum(-1).mean().item<float>();
+        if (deadN.numel() == 0 || variance == 0)
+        {
+            return 0;
+        }
+        var W_encND = sae.W_enc.index_select(0, deadN);
+        var W_decND = sae.W_dec.index_select(0, deadN);
+        var inputBD = sae.SubtractsDecoderBias ? xBD - sae.b_dec : xBD;
+        var actsBN = nn.functional.relu(nn.functional.linear(inputBD, W_encND, sae.b_enc.index_select(0, deadN)));
+        if (objective.AuxK < deadN.numel())
+        {
+            var (valuesBK, chosenBK) = actsBN.topk(objective.AuxK, -1, sorted: false);
+            actsBN = zeros_like(actsBN).scatter_(1, chosenBK, valuesBK);
+        }
+        var errorOfBD = actsBN.matmul(W_decND).sub_(residualBD);
+        double loss = errorOfBD.square().sum().item<float>() / (batch * variance);
+        var toDecodedBD = errorOfBD.mul_(2 * objective.AuxCoefficient / (batch * variance));
+        var toActsBN = toDecodedBD.matmul(W_decND.t()).mul_(actsBN > 0);
+        var toBiasN = toActsBN.sum(dim: 0);
+        sae.W_dec.grad!.index_copy_(0, deadN, actsBN.t().matmul(toDecodedBD));
+        sae.W_enc.grad!.index_copy_(0, deadN, toActsBN.t().matmul(inputBD));
+        sae.b_enc.grad!.index_copy_(0, deadN, toBiasN);
+        if (sae.SubtractsDecoderBias)
+        {
+            sae.b_dec.grad!.sub_(toBiasN.matmul(W_encND));
+        }
+        var gradients = new GradientPointers(sae);
+        var weights = new Pointers(sae, xBD, preActsRF);
+        foreach (int f in deadN.data<long>().ToArray().Select(f => (int)f))
+        {
+            Rows.Measure(
+                f,
+                new ReadOnlySpan<float>(gradients.Encoder + ((long)f * width), width),
+                new ReadOnlySpan<float>(gradients.Decoder + ((long)f * width), width),
+                weights.DecoderRow(f, width),
+                projectionEpsilon
+            );
+        }
+        return loss;
     }
 
     public void Dispose() => preActsRF.Dispose();
@@ -172,10 +230,19 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDispos
         }
     }
 
-    private unsafe void AddLatentGradient(GradientPointers g, int f, float scale)
+    private unsafe void LatentGradient(Pointers p, GradientPointers g, int f, float scale)
     {
+        if (firstEntryF[f] == firstEntryF[f + 1])
+        {
+            Rows.TouchedF[f] = false;
+            Rows.SquaredF[f] = 0;
+            g.EncoderBias[f] = 0;
+            return;
+        }
         var decoder = new Span<float>(g.Decoder + ((long)f * width), width);
         var encoder = new Span<float>(g.Encoder + ((long)f * width), width);
+        decoder.Clear();
+        encoder.Clear();
         float bias = 0;
         for (int e = firstEntryF[f]; e < firstEntryF[f + 1]; e++)
         {
@@ -186,13 +253,15 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch) : IDispos
             TensorPrimitives.MultiplyAdd(centeredBD.AsSpan(row * width, width), valueGradient, encoder, encoder);
             bias += valueGradient;
         }
-        g.EncoderBias[f] += bias;
+        g.EncoderBias[f] = bias;
+        Rows.Measure(f, encoder, decoder, p.DecoderRow(f, width), projectionEpsilon);
     }
 
     /// <summary>b_dec is added to x̂ and subtracted from the input: Σ of the error's gradient minus Σ over latents of bias gradient x W_enc row.</summary>
-    private unsafe void AddDecoderBiasGradient(Pointers p, GradientPointers g, float scale)
+    private unsafe void DecoderBiasGradient(Pointers p, GradientPointers g, float scale)
     {
         var total = new Span<float>(g.DecoderBias, width);
+        total.Clear();
         for (int row = 0; row < batch; row++)
         {
             TensorPrimitives.MultiplyAdd(errorBD.AsSpan(row * width, width), scale, total, total);

@@ -31,9 +31,9 @@ public class TopKCpuGradientsTests
         {
             parameter.grad!.zero_();
         }
-        using var kernel = new TopKCpuGradients(sae, batch);
+        using var kernel = new TopKCpuGradients(sae, batch, null);
 
-        kernel.Add(xBD);
+        kernel.Compute(xBD);
 
         kernel.Reconstruction.Should().BeApproximately(losses.Total.item<float>(), 1e-5 * losses.Total.item<float>());
         kernel.Kept.Should().Be((losses.LatentsBF > 0).sum().item<long>());
@@ -101,9 +101,9 @@ public class TopKCpuGradientsTests
         using var sae = NewSae(4, 8, 2);
         var xBD = zeros(3, 4);
         xBD[1, 2] = float.NaN;
-        using var kernel = new TopKCpuGradients(sae, 3);
+        using var kernel = new TopKCpuGradients(sae, 3, null);
 
-        ((Action)(() => kernel.Add(xBD)))
+        ((Action)(() => kernel.Compute(xBD)))
             .Should()
             .Throw<StageFailedException>()
             .Which.Message.Should()

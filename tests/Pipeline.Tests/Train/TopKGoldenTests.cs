@@ -27,7 +27,8 @@ public class TopKGoldenTests
                 K = sae.K,
                 AuxCoefficient = golden.Number("auxk_alpha"),
                 AuxK = (int)golden.Number("top_k_aux"),
-            }
+            },
+            new SaeRecipe { DeadAfter = 1, GradientClip = 1 }.ProjectionEpsilon
         );
         var recipe = new SaeRecipe { DeadAfter = 1_000_000, GradientClip = golden.Number("grad_clip") };
         using var trainer = new SaeTrainer(recipe, learner);
