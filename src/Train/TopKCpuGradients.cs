@@ -177,7 +177,7 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch, double? p
     {
         using var scope = NewDisposeScope();
         var centeredRD = from_array(centeredBD).view(batch, width).narrow(0, first, rows);
-        preActsRF.narrow(0, 0, rows).copy_(sae.b_enc.unsqueeze(0)).addmm_(centeredRD, sae.W_enc.t());
+        preActsRF.narrow(0, 0, rows).addmm_(centeredRD, sae.W_enc.t(), beta: 0, alpha: 1); // b_enc comes with selection
     }
 
     private unsafe void DecodeRow(Pointers p, int row, int chunkRow)
@@ -185,7 +185,7 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch, double? p
         var preActs = new ReadOnlySpan<float>(p.PreActs + ((long)chunkRow * features), features);
         var indices = indicesBK.AsSpan(row * k, k);
         var values = valuesBK.AsSpan(row * k, k);
-        int kept = TopKSelect.Positive(preActs, indices, values);
+        int kept = TopKSelect.Positive(preActs, p.EncoderBiases(features), indices, values, Simd.Best);
         keptB[row] = kept;
         var error = errorBD.AsSpan(row * width, width);
         TensorPrimitives.Subtract(
@@ -305,8 +305,11 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch, double? p
         public readonly float* X = At(xBD);
         public readonly float* PreActs = At(preActsRF);
         public readonly float* Encoder = At(sae.W_enc);
+        public readonly float* EncoderBias = At(sae.b_enc);
         public readonly float* Decoder = At(sae.W_dec);
         public readonly float* DecoderBias = At(sae.b_dec);
+
+        public ReadOnlySpan<float> EncoderBiases(int features) => new(EncoderBias, features);
 
         public ReadOnlySpan<float> DecoderRow(int f, int width) => new(Decoder + ((long)f * width), width);
     }

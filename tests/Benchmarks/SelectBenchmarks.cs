@@ -9,6 +9,7 @@ namespace Pipeline.Benchmarks;
 public class SelectBenchmarks
 {
     private float[] row = [];
+    private float[] bias = [];
     private float[] sorted = [];
     private int[] indices = [];
     private float[] values = [];
@@ -24,6 +25,7 @@ public class SelectBenchmarks
     {
         var random = new Xoshiro256(1);
         row = [.. Enumerable.Range(0, Features).Select(_ => (float)random.NextGaussian())];
+        bias = new float[Features];
         sorted = new float[Features];
         indices = new int[K];
         values = new float[K];
@@ -33,7 +35,7 @@ public class SelectBenchmarks
     public float One_reading() => TensorPrimitives.Max(row);
 
     [Benchmark]
-    public int Select() => TopKSelect.Positive(row, indices, values);
+    public int Select() => TopKSelect.Positive(row, bias, indices, values, Simd.Best);
 
     [Benchmark]
     public float Sort()

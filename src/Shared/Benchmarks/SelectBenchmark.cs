@@ -19,12 +19,13 @@ public static class SelectBenchmark
         manual_seed(1);
         var scoresBF = randn(rows, features);
         float[] scores = scoresBF.data<float>().ToArray();
+        float[] bias = new float[features];
         int[] indices = new int[k];
         float[] values = new float[k];
 
         double select = Stopclock.MedianMilliseconds(
             repeats,
-            () => ForEachRow(row => TopKSelect.Positive(row, indices, values))
+            () => ForEachRow(row => TopKSelect.Positive(row, bias, indices, values, Simd.Best))
         );
         double bound = Stopclock.MedianMilliseconds(repeats, () => ForEachRow(row => (int)TensorPrimitives.Max(row)));
         double torch = Stopclock.MedianMilliseconds(

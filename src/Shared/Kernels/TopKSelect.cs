@@ -1,4 +1,6 @@
 using System.Numerics;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace Pipeline.Shared.Kernels;
 
@@ -6,32 +8,63 @@ namespace Pipeline.Shared.Kernels;
 public static class TopKSelect
 {
     /// <summary>
-    /// Finds the <paramref name="indices"/>.Length largest values of <paramref name="row"/> that are positive, in
-    /// ascending order of index. Of equal values at the boundary the earlier ones are kept.
+    /// Finds the <paramref name="indices"/>.Length largest values of <paramref name="row"/> + <paramref name="bias"/> that are
+    /// positive, in ascending order of index. Of equal values at the boundary the earlier ones are kept.
     /// </summary>
     /// <param name="row">The values; none is NaN.</param>
+    /// <param name="bias">Added to them, as long.</param>
     /// <param name="indices">Receives where they are.</param>
-    /// <param name="values">Receives the values, as long as <paramref name="indices"/>.</param>
+    /// <param name="values">Receives the sums, as long as <paramref name="indices"/>.</param>
+    /// <param name="width">Which form runs.</param>
     /// <returns>How many were found: fewer than asked for where fewer are positive.</returns>
-    public static int Positive(ReadOnlySpan<float> row, Span<int> indices, Span<float> values)
+    public static int Positive(
+        ReadOnlySpan<float> row,
+        ReadOnlySpan<float> bias,
+        Span<int> indices,
+        Span<float> values,
+        SimdWidth width
+    )
     {
-        var heap = new MinHeap(indices, values);
-        int block = Vector<float>.Count;
-        int i = 0;
-        for (; i + block <= row.Length; i += block)
+        if (bias.Length != row.Length || indices.Length != values.Length)
         {
-            // Most blocks hold nothing above the least value kept so far.
-            if (Vector.GreaterThanAny(new Vector<float>(row[i..]), new Vector<float>(heap.Least)))
+            throw new ArgumentException(
+                $"{row.Length} values, {bias.Length} biases; {indices.Length}, {values.Length}."
+            );
+        }
+        var heap = new MinHeap(indices, values);
+        ref float first = ref MemoryMarshal.GetReference(row);
+        ref float firstBias = ref MemoryMarshal.GetReference(bias);
+        int i = 0;
+        // Most blocks hold nothing above the least value kept so far.
+        if (width == SimdWidth.Vector512)
+        {
+            for (; i <= row.Length - Vector512<float>.Count; i += Vector512<float>.Count)
             {
-                for (int j = i; j < i + block; j++)
+                var sums = Vector512.LoadUnsafe(ref first, (nuint)i) + Vector512.LoadUnsafe(ref firstBias, (nuint)i);
+                ulong above = Vector512.GreaterThan(sums, Vector512.Create(heap.Least)).ExtractMostSignificantBits();
+                for (; above != 0; above &= above - 1)
                 {
-                    heap.Offer(j, row[j]);
+                    int lane = BitOperations.TrailingZeroCount(above);
+                    heap.Offer(i + lane, sums[lane]);
+                }
+            }
+        }
+        else if (width == SimdWidth.Vector256)
+        {
+            for (; i <= row.Length - Vector256<float>.Count; i += Vector256<float>.Count)
+            {
+                var sums = Vector256.LoadUnsafe(ref first, (nuint)i) + Vector256.LoadUnsafe(ref firstBias, (nuint)i);
+                uint above = Vector256.GreaterThan(sums, Vector256.Create(heap.Least)).ExtractMostSignificantBits();
+                for (; above != 0; above &= above - 1)
+                {
+                    int lane = BitOperations.TrailingZeroCount(above);
+                    heap.Offer(i + lane, sums[lane]);
                 }
             }
         }
         for (; i < row.Length; i++)
         {
-            heap.Offer(i, row[i]);
+            heap.Offer(i, row[i] + bias[i]);
         }
         indices[..heap.Count].Sort(values[..heap.Count]);
         return heap.Count;
