@@ -78,7 +78,7 @@ internal sealed class SaeInTraining : IDisposable
     /// <summary>Tokens in all.</summary>
     public long TokensWanted => Tokens(Steps + finetuneSteps);
 
-    /// <summary>FVU of the last batch.</summary>
+    /// <summary>FVU of the batch that was last recorded.</summary>
     public double Fvu { get; private set; }
 
     /// <summary>Steps of the training on activations.</summary>
@@ -129,7 +129,7 @@ internal sealed class SaeInTraining : IDisposable
             );
         }
         double rate = sae.LearningRateFor(run.Model.Config.Width) * LearningRateSchedule.Of(sae, Step, Steps);
-        var step = trainer.TrainOneStep(Scaled(batch), rate, SparsityAtStep.Of(sae, Step, Steps));
+        var step = trainer.TrainOneStep(Scaled(batch), rate, SparsityAtStep.Of(sae, Step, Steps), IsRecorded(Step + 1));
         Record(step, rate, Step % checkpointEvery == 0);
         clock.Stop();
     }
@@ -145,7 +145,7 @@ internal sealed class SaeInTraining : IDisposable
         {
             DivergenceOf = reconstructionBD => batch.DivergenceOf!(reconstructionBD / targetScale),
         };
-        var step = trainer.TrainOneStep(scaled, rate, SparsityAtStep.Of(sae, Steps - 1, Steps));
+        var step = trainer.TrainOneStep(scaled, rate, SparsityAtStep.Of(sae, Steps - 1, Steps), IsRecorded(Step + 1));
         Record(step, rate, FinetuneStep * finetuneRows % run.Config.Train.CheckpointEvery.Value < finetuneRows);
         clock.Stop();
     }
@@ -231,9 +231,9 @@ internal sealed class SaeInTraining : IDisposable
                 ).ToString()
             );
         }
-        Fvu = step.Fvu;
-        if (Step % MetricsEvery == 0 || Step == Steps || IsDone)
+        if (IsRecorded(Step))
         {
+            Fvu = step.Fvu!.Value;
             AddMetrics(step, rate);
         }
         if (isCheckpoint && !IsDone)
@@ -266,6 +266,10 @@ internal sealed class SaeInTraining : IDisposable
         line["learning_rate"] = rate;
         metrics.Add(line);
     }
+
+    /// <summary>Whether metrics.jsonl has a line of where it stands after so many steps.</summary>
+    private bool IsRecorded(long steps) =>
+        steps % MetricsEvery == 0 || steps == Steps || steps == Steps + finetuneSteps;
 
     private long Tokens(long steps) =>
         (Math.Min(steps, Steps) * batchRows) + (Math.Max(0, steps - Steps) * finetuneRows);

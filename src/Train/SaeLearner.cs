@@ -24,14 +24,12 @@ internal readonly record struct TrainingBatch(Tensor XBD, Tensor TargetBD)
 /// <param name="Loss">What is minimised.</param>
 /// <param name="Reconstruction">Mean over the batch of Σ over D of (x - x̂)².</param>
 /// <param name="Terms">The other terms by name, before their coefficients.</param>
-/// <param name="ResidualBD">Target - x̂.</param>
 /// <param name="FireCountsF">Rows each latent fired on, int64 [F].</param>
 /// <param name="Kept">Latents that fired, over the batch.</param>
 internal sealed record BatchResult(
     double Loss,
     double Reconstruction,
     IReadOnlyList<(string Name, double Value)> Terms,
-    Tensor ResidualBD,
     Tensor FireCountsF,
     long Kept
 )
@@ -121,7 +119,6 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
             found.Total.to(float64).item<double>(),
             found.Reconstruction.to(float64).item<double>(),
             [.. found.Terms.Select(term => (term.Name, term.Value.to(float64).item<double>()))],
-            (batch.TargetBD - found.ReconstructionBD).detach(),
             firedBF.sum(dim: 0),
             firedBF.sum().item<long>()
         );
@@ -160,15 +157,13 @@ internal sealed class TopKKernelLearner(TopKAutoencoder sae, KSparseObjective ob
             kernel = new TopKCpuGradients(sae with { K = k }, (int)batch.Rows, projectionEpsilon);
         }
         kernel.Compute(batch.XBD);
-        var residualBD = kernel.ResidualBD();
         var fireCountsF = kernel.FireCountsF();
         var deadF = countAndFindDead(fireCountsF > 0);
-        double auxLoss = objective.AuxCoefficient > 0 ? kernel.ComputeAuxK(batch.XBD, residualBD, deadF, objective) : 0;
+        double auxLoss = objective.AuxCoefficient > 0 ? kernel.ComputeAuxK(batch.XBD, deadF, objective) : 0;
         return new BatchResult(
             kernel.Reconstruction + (objective.AuxCoefficient * auxLoss),
             kernel.Reconstruction,
             [("aux_loss", auxLoss)],
-            residualBD,
             fireCountsF,
             kernel.Kept
         )

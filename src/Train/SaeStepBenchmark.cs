@@ -19,7 +19,10 @@ public static class SaeStepBenchmark
     /// <param name="k">K.</param>
     /// <param name="batch">B.</param>
     /// <param name="repeats">Measured steps, at least 5.</param>
-    /// <returns>median_ms, bound_ms, ratio, gemm_ms, adam_pass_ms, peak_rss_mb, tokens_per_s, and the shape.</returns>
+    /// <returns>
+    /// median_ms, bound_ms, ratio, gemm_ms, adam_pass_ms, tokens_per_s, the shape, and peak_rss_mb with the memory the bound takes,
+    /// training_peak_rss_mb without.
+    /// </returns>
     public static JsonObject Run(int width, int features, int k, int batch, int repeats)
     {
         using var scope = NewDisposeScope();
@@ -39,6 +42,7 @@ public static class SaeStepBenchmark
             SaeLearners.New(sae, new TrainingBatch(xBD), 1, repeats)
         );
         double step = Stopclock.MedianMilliseconds(repeats, () => trainer.TrainOneStep(xBD, 1e-4));
+        double trainingRss = Stopclock.PeakMegabytes; // before the bound takes memory of its own
 
         using var none = no_grad();
         var weightDF = randn(features, width).t();
@@ -64,6 +68,7 @@ public static class SaeStepBenchmark
                 ["gemm_ms"] = gemm,
                 ["adam_pass_ms"] = adam,
                 ["tokens_per_s"] = batch / step * 1000,
+                ["training_peak_rss_mb"] = trainingRss,
             }
         );
     }

@@ -30,7 +30,7 @@ internal sealed record SaeRecipe
 /// <param name="Loss">What is minimised.</param>
 /// <param name="Mse">Mean over the batch of Σ over D of (x - x̂)².</param>
 /// <param name="Terms">The loss's other terms by name, before their coefficients.</param>
-/// <param name="Fvu">Σ|x - x̂|² / Σ|x - x̄|², x̄ the batch's mean.</param>
+/// <param name="Fvu">Σ|x - x̂|² / Σ|x - x̄|², x̄ the batch's mean; null where it was not asked for.</param>
 /// <param name="L0">Mean number of positive latents.</param>
 /// <param name="Dead">Latents that count as dead after this batch.</param>
 /// <param name="GradientNorm">Before clipping.</param>
@@ -38,7 +38,7 @@ internal readonly record struct StepMetrics(
     double Loss,
     double Mse,
     IReadOnlyList<(string Name, double Value)> Terms,
-    double Fvu,
+    double? Fvu,
     double L0,
     long Dead,
     double GradientNorm
@@ -90,7 +90,16 @@ internal sealed class SaeTrainer : IDisposable
     public StepMetrics TrainOneStep(Tensor xBD, double learningRate) =>
         TrainOneStep(new TrainingBatch(xBD), learningRate, new SparsityAtStep(Step));
 
-    public StepMetrics TrainOneStep(TrainingBatch batch, double learningRate, SparsityAtStep sparsity)
+    /// <param name="batch">What to learn from.</param>
+    /// <param name="learningRate">Of this step.</param>
+    /// <param name="sparsity">Of this step.</param>
+    /// <param name="measuresFvu">Whether the batch's FVU is wanted, which takes a pass over it.</param>
+    public StepMetrics TrainOneStep(
+        TrainingBatch batch,
+        double learningRate,
+        SparsityAtStep sparsity,
+        bool measuresFvu = false
+    )
     {
         using var scope = NewDisposeScope();
         var result = learner.Gradients(batch, sparsity, CountAndFindDead(batch.Rows));
@@ -98,7 +107,15 @@ internal sealed class SaeTrainer : IDisposable
         using var none = no_grad();
         fireCountsF.add_(result.FireCountsF);
         countedTokens.add_(batch.Rows);
-        return Measure(result, batch.TargetBD, norm);
+        return new StepMetrics(
+            result.Loss,
+            result.Reconstruction,
+            result.Terms,
+            measuresFvu ? result.Reconstruction * batch.Rows / Variance(batch.TargetBD) : null,
+            result.Kept / (double)batch.Rows,
+            (tokensSinceFiredF >= recipe.DeadAfter).sum().item<long>(),
+            norm
+        );
     }
 
     /// <summary>
@@ -207,17 +224,6 @@ internal sealed class SaeTrainer : IDisposable
             return tokensSinceFiredF >= recipe.DeadAfter;
         };
 
-    private StepMetrics Measure(BatchResult result, Tensor targetBD, double norm)
-    {
-        var variance = (targetBD - targetBD.mean([0], keepdim: true)).square().sum(float64);
-        return new StepMetrics(
-            result.Loss,
-            result.Reconstruction,
-            result.Terms,
-            (result.ResidualBD.square().sum(float64) / variance).item<double>(),
-            result.Kept / (double)targetBD.shape[0],
-            (tokensSinceFiredF >= recipe.DeadAfter).sum().item<long>(),
-            norm
-        );
-    }
+    private static double Variance(Tensor xBD) =>
+        (xBD - xBD.mean([0], keepdim: true)).square().sum(float64).item<double>();
 }

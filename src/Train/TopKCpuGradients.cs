@@ -100,13 +100,18 @@ internal sealed class TopKCpuGradients(TopKAutoencoder sae, int batch, double? p
     /// fire, so that their rows have none from the reconstruction.
     /// </summary>
     /// <returns>The loss before its coefficient.</returns>
-    public unsafe double ComputeAuxK(Tensor xBD, Tensor residualBD, Tensor deadF, KSparseObjective objective)
+    public unsafe double ComputeAuxK(Tensor xBD, Tensor deadF, KSparseObjective objective)
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
         var deadN = deadF.nonzero().squeeze(-1);
+        if (deadN.numel() == 0)
+        {
+            return 0;
+        }
+        var residualBD = ResidualBD();
         var variance = (residualBD - residualBD.mean([0], keepdim: true)).square().sum(-1).mean().item<float>();
-        if (deadN.numel() == 0 || variance == 0)
+        if (variance == 0)
         {
             return 0;
         }

@@ -43,6 +43,9 @@ public static class Stopclock
         return (firstMedian, Median(repeats, i => times[i]));
     }
 
+    /// <summary>The most memory this process has had resident so far, MiB.</summary>
+    public static long PeakMegabytes => Process.GetCurrentProcess().PeakWorkingSet64 >> 20;
+
     public static double Time(Action action)
     {
         ArgumentNullException.ThrowIfNull(action);
@@ -76,7 +79,7 @@ public static class Stopclock
                     ? Math.Round(figure, 3)
                     : value?.DeepClone();
         }
-        report["peak_rss_mb"] = Process.GetCurrentProcess().PeakWorkingSet64 / (1 << 20);
+        report["peak_rss_mb"] = PeakMegabytes;
         return report;
     }
 
