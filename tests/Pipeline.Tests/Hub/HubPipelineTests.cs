@@ -45,7 +45,7 @@ public sealed class HubPipelineTests(TinyRun tiny) : IClassFixture<TinyRun>
         string metrics = Path.Combine(
             "evaluate",
             "blocks.1.hook_resid_post",
-            "topk-64-k4-dead1k-lr0.001",
+            "topk-64-k4-deadafter1k-lr0.001",
             "metrics.json"
         );
         foreach (string run in new[] { "fetched", "offline" })

@@ -23,7 +23,7 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         first.ExitCode.Should().Be(0, first.Error);
         foreach (string hook in new[] { "blocks.0.hook_resid_post", "blocks.1.hook_resid_post" })
         {
-            string sae = Path.Combine(hook, "topk-64-k4-dead1k-lr0.001");
+            string sae = Path.Combine(hook, "topk-64-k4-deadafter1k-lr0.001");
             File.Exists(Path.Combine(run, "harvest", hook, "shard-00000.arrow")).Should().BeTrue();
             File.Exists(Path.Combine(run, "train", sae, "sae_weights.safetensors")).Should().BeTrue();
             var metrics = JsonNode.Parse(File.ReadAllText(Path.Combine(run, "evaluate", sae, "metrics.json")))!;
