@@ -126,80 +126,6 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
     }
 }
 
-/// <summary>
-/// TopK on the CPU in float32, its reconstruction's gradients by hand; AuxK touches dead latents alone and stays with autograd,
-/// and so does all of fine-tuning, whose gradients come through the model.
-/// </summary>
-/// <param name="sae">The parameters.</param>
-/// <param name="objective">K, and AuxK's numbers.</param>
-/// <param name="projectionEpsilon">As <see cref="RowGradients.Measure"/> has it.</param>
-internal sealed class TopKKernelLearner(TopKAutoencoder sae, KSparseObjective objective, double? projectionEpsilon)
-    : SaeLearner
-{
-    private TopKCpuGradients? kernel;
-
-    public override Autoencoder Sae => sae;
-
-    public override BatchResult Gradients(
-        TrainingBatch batch,
-        SparsityAtStep sparsity,
-        Func<Tensor, Tensor> countAndFindDead
-    )
-    {
-        int k = sparsity.K ?? sae.K;
-        if (batch.DivergenceOf is not null)
-        {
-            return ByAutograd(batch, sparsity, countAndFindDead, objective with { K = k });
-        }
-        if (kernel is null || kernel.Batch != batch.Rows || kernel.K != k)
-        {
-            kernel?.Dispose();
-            kernel = new TopKCpuGradients(sae with { K = k }, (int)batch.Rows, projectionEpsilon);
-        }
-        kernel.Compute(batch.XBD);
-        var fireCountsF = kernel.FireCountsF();
-        var deadF = countAndFindDead(fireCountsF > 0);
-        double auxLoss = objective.AuxCoefficient > 0 ? kernel.ComputeAuxK(batch.XBD, deadF, objective) : 0;
-        return new BatchResult(
-            kernel.Reconstruction + (objective.AuxCoefficient * auxLoss),
-            kernel.Reconstruction,
-            [("aux_loss", auxLoss)],
-            fireCountsF,
-            kernel.Kept
-        )
-        {
-            Rows = kernel.Rows,
-        };
-    }
-
-    private BatchResult ByAutograd(
-        TrainingBatch batch,
-        SparsityAtStep sparsity,
-        Func<Tensor, Tensor> countAndFindDead,
-        KSparseObjective plain
-    )
-    {
-        if (kernel is not null)
-        {
-            kernel.Dispose();
-            kernel = null;
-            foreach (var (_, parameter) in Parameters)
-            {
-                parameter.grad?.zero_(); // the kernel leaves gradients where autograd would add to them
-            }
-        }
-        return AutogradLearner
-            .Autograd(batch, sparsity, countAndFindDead, (x, context) => plain.Of(sae, x, context))
-            .Result;
-    }
-
-    public override void Dispose()
-    {
-        kernel?.Dispose();
-        base.Dispose();
-    }
-}
-
 /// <summary>When BatchTopK's inference threshold is averaged, and over how long.</summary>
 /// <param name="FromStep">The first step that counts: before it the weights say little of the last.</param>
 /// <param name="Kept">β of the running mean.</param>
@@ -214,21 +140,32 @@ internal sealed record ThresholdAverage(long FromStep, double Kept)
 }
 
 /// <summary>
-/// BatchTopK and Matryoshka: k is an average in training; a running mean of the smallest activation kept stands for it at
-/// inference, the first value taken as it is.
+/// TopK, BatchTopK and Matryoshka. Where k is an average in training, a running mean of the smallest activation kept stands for
+/// it at inference, the first value taken as it is. All of fine-tuning is autograd's, since its gradients come through the model.
 /// </summary>
-internal sealed class BatchTopKLearner(TopKAutoencoder sae, KSparseObjective objective, ThresholdAverage average)
-    : SaeLearner
+/// <param name="sae">The parameters.</param>
+/// <param name="objective">K, over what, and AuxK's numbers.</param>
+/// <param name="average">Of the threshold; null where k is each row's own.</param>
+/// <param name="hasKernel">Whether <see cref="KSparseCpuGradients"/> can stand for autograd before fine-tuning.</param>
+/// <param name="projectionEpsilon">As <see cref="RowGradients.Measure"/> has it.</param>
+internal sealed class KSparseLearner(
+    TopKAutoencoder sae,
+    KSparseObjective objective,
+    ThresholdAverage? average,
+    bool hasKernel,
+    double? projectionEpsilon
+) : SaeLearner
 {
     private const double Unset = -1;
 
     private readonly Tensor threshold = full([1], Unset, float64).DetachFromDisposeScope();
     private readonly Tensor seen = zeros([1], int64).DetachFromDisposeScope();
+    private KSparseCpuGradients? kernel;
 
     public override Autoencoder Sae => sae;
 
     public override IReadOnlyList<(string Name, Tensor Value)> Running =>
-        [("running_threshold", threshold), ("steps_seen", seen)];
+        average is null ? [] : [("running_threshold", threshold), ("steps_seen", seen)];
 
     public double Threshold => threshold.item<double>();
 
@@ -238,33 +175,99 @@ internal sealed class BatchTopKLearner(TopKAutoencoder sae, KSparseObjective obj
         Func<Tensor, Tensor> countAndFindDead
     )
     {
-        var (result, losses) = AutogradLearner.Autograd(
-            batch,
-            sparsity,
-            countAndFindDead,
-            (x, context) => (objective with { K = sparsity.K ?? sae.K }).Of(sae, x, context)
-        );
-        if (seen.item<long>() >= average.FromStep)
+        var now = objective with { K = sparsity.K ?? sae.K };
+        var (result, smallestKept) =
+            hasKernel && batch.DivergenceOf is null
+                ? ByKernel(batch.XBD, now, countAndFindDead)
+                : ByAutograd(batch, sparsity, now, countAndFindDead);
+        if (average is not null)
         {
-            double smallest = KSparseObjective.SmallestKept(losses.LatentsBF);
-            threshold.fill_(Threshold < 0 ? smallest : (average.Kept * Threshold) + ((1 - average.Kept) * smallest));
+            if (seen.item<long>() >= average.FromStep)
+            {
+                threshold.fill_(
+                    Threshold < 0 ? smallestKept : (average.Kept * Threshold) + ((1 - average.Kept) * smallestKept)
+                );
+            }
+            seen.add_(1);
         }
-        seen.add_(1);
         return result;
     }
 
     public override Autoencoder ForInference() =>
-        new JumpReluAutoencoder(
-            sae.W_enc,
-            sae.b_enc,
-            full([sae.Features], Threshold, sae.W_dec.dtype, sae.W_dec.device),
-            sae.W_dec,
-            sae.b_dec
+        average is null
+            ? sae
+            : new JumpReluAutoencoder(
+                sae.W_enc,
+                sae.b_enc,
+                full([sae.Features], Threshold, sae.W_dec.dtype, sae.W_dec.device),
+                sae.W_dec,
+                sae.b_dec
+            )
+            {
+                SubtractsDecoderBias = sae.SubtractsDecoderBias,
+                W_skip = sae.W_skip,
+            };
+
+    public override void Dispose()
+    {
+        kernel?.Dispose();
+        threshold.Dispose();
+        seen.Dispose();
+        base.Dispose();
+    }
+
+    private (BatchResult Result, double SmallestKept) ByKernel(
+        Tensor xBD,
+        KSparseObjective now,
+        Func<Tensor, Tensor> countAndFindDead
+    )
+    {
+        if (kernel is null || kernel.Batch != xBD.shape[0] || kernel.K != now.K)
+        {
+            kernel?.Dispose();
+            kernel = new KSparseCpuGradients(sae, now, (int)xBD.shape[0], projectionEpsilon);
+        }
+        kernel.Compute(xBD);
+        var fireCountsF = kernel.FireCountsF();
+        var deadF = countAndFindDead(fireCountsF > 0);
+        double auxLoss = now.AuxCoefficient > 0 ? kernel.ComputeAuxK(xBD, deadF) : 0;
+        var result = new BatchResult(
+            kernel.Loss + (now.AuxCoefficient * auxLoss),
+            kernel.Reconstruction,
+            [.. kernel.Terms, ("aux_loss", auxLoss)],
+            fireCountsF,
+            kernel.Kept
         )
         {
-            SubtractsDecoderBias = sae.SubtractsDecoderBias,
-            W_skip = sae.W_skip,
+            Rows = kernel.Rows,
         };
+        return (result, kernel.SmallestKept);
+    }
+
+    private (BatchResult Result, double SmallestKept) ByAutograd(
+        TrainingBatch batch,
+        SparsityAtStep sparsity,
+        KSparseObjective now,
+        Func<Tensor, Tensor> countAndFindDead
+    )
+    {
+        if (kernel is not null)
+        {
+            kernel.Dispose();
+            kernel = null;
+            foreach (var (_, parameter) in Parameters)
+            {
+                parameter.grad?.zero_(); // the kernel leaves gradients where autograd would add to them
+            }
+        }
+        var (result, losses) = AutogradLearner.Autograd(
+            batch,
+            sparsity,
+            countAndFindDead,
+            (x, context) => now.Of(sae, x, context)
+        );
+        return (result, average is null ? 0 : KSparseObjective.SmallestKept(losses.LatentsBF));
+    }
 }
 
 /// <summary>JumpReLU; the logarithm of θ is what learns, so that θ stays positive.</summary>

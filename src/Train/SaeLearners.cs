@@ -99,8 +99,8 @@ internal static class SaeLearners
             ProjectionEpsilon = sae.IsKSparse ? 1e-6 : 0,
         };
 
-    /// <summary>The TopK family over given weights; TopK in float32 on the CPU by the hand-written kernel.</summary>
-    private static SaeLearner KSparse(SaeConfig config, TopKAutoencoder sae, long steps)
+    /// <summary>The TopK family over given weights; in float32 on the CPU by the hand-written kernel.</summary>
+    private static KSparseLearner KSparse(SaeConfig config, TopKAutoencoder sae, long steps)
     {
         var objective = new KSparseObjective
         {
@@ -116,12 +116,13 @@ internal static class SaeLearners
             config is { MultiTopK: 0, Transcoder: false }
             && sae.W_dec.device_type == DeviceType.CPU
             && sae.W_dec.dtype == ScalarType.Float32;
-        return objective.OverBatch ? new BatchTopKLearner(sae, objective, ThresholdAverage.Over(steps))
-            : hasKernel ? new TopKKernelLearner(sae, objective, Recipe(config).ProjectionEpsilon)
-            : new AutogradLearner(
-                sae,
-                (x, sparsity, context) => (objective with { K = sparsity.K ?? sae.K }).Of(sae, x, context)
-            );
+        return new KSparseLearner(
+            sae,
+            objective,
+            objective.OverBatch ? ThresholdAverage.Over(steps) : null,
+            hasKernel,
+            Recipe(config).ProjectionEpsilon
+        );
     }
 
     private static bool IsUnit(Architecture architecture) => architecture != Architecture.StandardApril;

@@ -46,7 +46,7 @@ public static class SaeStepBenchmark
 
         using var none = no_grad();
         var weightDF = randn(features, width).t();
-        var productRF = empty(Math.Min(batch, TopKCpuGradients.ChunkRows), features);
+        var productRF = empty(Math.Min(batch, KSparseCpuGradients.ChunkRows), features);
         double gemm = Stopclock.MedianMilliseconds(repeats, () => EncodeInChunks(xBD, weightDF, productRF));
         var source = randn(2, features, width);
         var target = empty_like(source);

@@ -68,21 +68,6 @@ internal sealed record KSparseObjective
         );
     }
 
-    /// <summary>
-    /// The Normalized form of the dead latents' loss computed from their rows of the encoder alone: what the whole objective
-    /// gives, where no other latent's pre-activation is needed.
-    /// </summary>
-    public static Tensor AuxKOfDead(TopKAutoencoder sae, Tensor xBD, Tensor residualBD, int auxK, Tensor deadF)
-    {
-        var deadIndices = deadF.nonzero().squeeze(-1);
-        if (deadIndices.numel() == 0)
-        {
-            return zeros([], xBD.dtype, xBD.device);
-        }
-        var deadActsBN = sae.PreActivations(xBD, deadIndices);
-        return NormalizedError(deadActsBN, auxK, sae.W_dec.index_select(0, deadIndices), residualBD);
-    }
-
     /// <summary>The smallest positive latent kept of the batch, for the threshold that stands for k at inference.</summary>
     public static double SmallestKept(Tensor latentsBF)
     {
@@ -165,7 +150,7 @@ internal sealed record KSparseObjective
     /// Error of the top dead latents' decoding over the residual's variance about its batch mean. Nothing left to
     /// reconstruct (0/0) counts as 0.
     /// </summary>
-    private static Tensor NormalizedError(
+    internal static Tensor NormalizedError(
         Tensor deadActsBN,
         int auxK,
         Tensor W_dead,

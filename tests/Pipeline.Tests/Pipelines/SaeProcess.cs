@@ -24,12 +24,15 @@ internal static class SaeProcess
     /// <summary>Starts the command with some variables set, or, where the value is null, unset.</summary>
     public static Process Start(IReadOnlyDictionary<string, string?> environment, params string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet")
+        // A shell's background jobs ignore SIGINT, and so would all they start.
+        var start = new ProcessStartInfo("env")
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
             WorkingDirectory = TestData.RepositoryRoot,
         };
+        start.ArgumentList.Add("--default-signal=INT");
+        start.ArgumentList.Add("dotnet");
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "sae.dll"));
         foreach (string argument in arguments)
         {

@@ -133,7 +133,13 @@ public sealed class GradientTests : IDisposable
             sae.Parameters,
             () => Term(objective.Of(sae, xBD, context), "aux_loss"),
             All, // b_dec through x - b_dec
-            () => KSparseObjective.AuxKOfDead(sae, xBD, residualBD, 2, deadF)
+            () =>
+                KSparseObjective.NormalizedError(
+                    sae.PreActivations(xBD, tensor(dead)).relu(),
+                    2,
+                    sae.W_dec.index_select(0, tensor(dead)),
+                    residualBD
+                )
         );
 
         foreach (string name in new[] { "W_enc", "b_enc", "W_dec" })

@@ -143,18 +143,26 @@ public class ObjectiveGoldenTests
     }
 
     [Theory]
-    [InlineData("dl_batchtopk", "f32", 1e-5)]
-    [InlineData("dl_batchtopk", "f64", 1e-7)] // the peer keeps the threshold in float32
-    public void BatchTopKs_threshold_is_dictionary_learnings(string file, string precision, double tolerance)
+    [InlineData("dl_batchtopk", "f32", 1e-5, false)]
+    [InlineData("dl_batchtopk", "f32", 1e-5, true)]
+    [InlineData("dl_batchtopk", "f64", 1e-7, false)] // the peer keeps the threshold in float32
+    public void BatchTopKs_threshold_is_dictionary_learnings(
+        string file,
+        string precision,
+        double tolerance,
+        bool hasKernel
+    )
     {
         using var scope = NewDisposeScope();
         using var golden = new GoldenStep(file, precision);
         var peer = PeerStep.Of(file, golden);
         var sae = (TopKAutoencoder)peer.Sae;
-        var learner = new BatchTopKLearner(
+        var learner = new KSparseLearner(
             sae,
             new KSparseObjective { K = sae.K, OverBatch = true },
-            new ThresholdAverage(0, 0.999)
+            new ThresholdAverage(0, 0.999),
+            hasKernel,
+            projectionEpsilon: null
         );
         var recipe = new SaeRecipe { DeadAfter = long.MaxValue, GradientClip = 1 };
         using var trainer = new SaeTrainer(recipe, learner);

@@ -20,7 +20,7 @@ public class TopKGoldenTests
         using var golden = new GoldenStep(file, "f32");
         var peer = PeerStep.Of(file, golden);
         var sae = (TopKAutoencoder)peer.Sae;
-        var learner = new TopKKernelLearner(
+        var learner = new KSparseLearner(
             sae,
             new KSparseObjective
             {
@@ -28,6 +28,8 @@ public class TopKGoldenTests
                 AuxCoefficient = golden.Number("auxk_alpha"),
                 AuxK = (int)golden.Number("top_k_aux"),
             },
+            average: null,
+            hasKernel: true,
             new SaeRecipe { DeadAfter = 1, GradientClip = 1 }.ProjectionEpsilon
         );
         var recipe = new SaeRecipe { DeadAfter = 1_000_000, GradientClip = golden.Number("grad_clip") };

@@ -1,0 +1,536 @@
+using Pipeline.Shared;
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Kernels;
+using Pipeline.Train.Objectives;
+using TorchSharp;
+using static TorchSharp.torch;
+using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
+
+namespace Pipeline.Train;
+
+/// <summary>
+/// Reconstruction loss and gradients of TopK, BatchTopK and Matryoshka on the CPU, written out by hand: the encoder's GEMM in
+/// chunks of rows by libtorch, then only the latents kept are touched. <see cref="KSparseObjective"/> is its plain twin.
+/// <code>
+/// chunk: GEMM ─> the k largest of each row, or what may be among the k·B largest of the batch      (rows in parallel)
+/// entries ─> x̂ and residual of each prefix ─> gradient of each kept value                          (rows in parallel)
+/// entries by row ─> entries by latent ─> gradient rows of W_enc, W_dec                             (latents in parallel)
+/// </code>
+/// Every sum runs in a fixed order, so that results do not depend on how work falls to threads.
+/// </summary>
+/// <param name="sae">The parameters; their gradients are this object's to fill.</param>
+/// <param name="objective">K, over what, and the groups.</param>
+/// <param name="batch">B.</param>
+/// <param name="projectionEpsilon">As <see cref="RowGradients.Measure"/> has it.</param>
+internal sealed class KSparseCpuGradients(
+    TopKAutoencoder sae,
+    KSparseObjective objective,
+    int batch,
+    double? projectionEpsilon
+) : IDisposable
+{
+    /// <summary>Rows whose pre-activations exist at a time.</summary>
+    public const int ChunkRows = 256;
+
+    /// <summary>Rows from which the floor of a selection over the batch is guessed.</summary>
+    private const int SampledRows = 16;
+
+    private readonly int width = sae.Width;
+    private readonly int features = sae.Features;
+    private readonly int k = objective.K;
+    private readonly Group[] groups = GroupsOf(objective, sae.Features, batch, sae.Width);
+    private readonly Tensor preActsRF = empty(Math.Min(ChunkRows, batch), sae.Features).DetachFromDisposeScope();
+    private readonly float[] centeredBD = new float[batch * sae.Width];
+    private readonly float[] errorBD = new float[batch * sae.Width]; // x̂ - x
+    private readonly int[] firstB = new int[batch]; // a row's first entry, and the end of its entries
+    private readonly int[] endB = new int[batch];
+    private readonly int[] indices = new int[batch * objective.K];
+    private readonly float[] values = new float[batch * objective.K];
+    private readonly float[] valueGradients = new float[batch * objective.K];
+    private readonly int[] firstEntryF = new int[sae.Features + 1];
+    private readonly (int Row, int Entry)[] byLatent = new (int, int)[batch * objective.K];
+    private readonly Candidates[] candidatesB = objective.OverBatch ? NewCandidates(batch) : [];
+
+    /// <summary>Rows a call takes.</summary>
+    public int Batch => batch;
+
+    /// <summary>What the optimizer need not find out again.</summary>
+    public RowGradients Rows { get; } = new(sae.Features);
+
+    /// <summary>Latents kept of each row, or on average.</summary>
+    public int K => k;
+
+    /// <summary>Σ over D of (x - x̂)², mean over the batch.</summary>
+    public double Reconstruction { get; private set; }
+
+    /// <summary>What is minimised: <see cref="Reconstruction"/>, or the prefixes' weighted together.</summary>
+    public double Loss => groups.Sum(group => group.Weight * group.SquaredError);
+
+    /// <summary>The prefixes' own errors by name; none without groups.</summary>
+    public IEnumerable<(string Name, double Value)> Terms =>
+        groups.Length == 1 ? [] : groups.Select(group => ($"mse_{group.End}", group.SquaredError));
+
+    /// <summary>Latents kept, over the batch.</summary>
+    public long Kept { get; private set; }
+
+    /// <summary>The least value kept; 0 where none was.</summary>
+    public double SmallestKept { get; private set; }
+
+    /// <summary>How many rows kept each latent, int64 [F].</summary>
+    public Tensor FireCountsF()
+    {
+        var counts = new long[features];
+        for (int f = 0; f < features; f++)
+        {
+            counts[f] = firstEntryF[f + 1] - firstEntryF[f];
+        }
+        return tensor(counts);
+    }
+
+    /// <summary>x - x̂ [B, D], a copy.</summary>
+    public Tensor ResidualBD() => tensor(errorBD, batch, width).neg_();
+
+    /// <summary>Computes the loss and puts its gradients in place of those of the SAE's parameters.</summary>
+    /// <param name="xBD">float32, contiguous, on the CPU, of the batch size given at construction.</param>
+    /// <exception cref="StageFailedException">A row of the input is not finite.</exception>
+    public unsafe void Compute(Tensor xBD)
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        var parallel = new ParallelOptions { MaxDegreeOfParallelism = get_num_threads() };
+        var weights = new Pointers(sae, xBD, preActsRF);
+        for (int row = 0; row < batch; row++)
+        {
+            Center(weights, row); // one pass over the input: not worth a thread, and its refusal stays a plain one
+        }
+        if (objective.OverBatch)
+        {
+            SelectOverBatch(weights, parallel);
+        }
+        else
+        {
+            ForEachChunk(
+                (start, rows) => Parallel.For(0, rows, parallel, row => SelectOfRow(weights, start + row, row))
+            );
+        }
+        Parallel.For(0, batch, parallel, row => DecodeRow(weights, row));
+        SumUp();
+        SortEntriesByLatent();
+        float scale = 2f / batch;
+        var gradients = new GradientPointers(sae);
+        Parallel.For(0, features, parallel, f => LatentGradient(weights, gradients, f, scale));
+        DecoderBiasGradient(weights, gradients, scale);
+    }
+
+    /// <summary>
+    /// Adds the gradients of the dead latents' loss in its normalized form. They did not
+    /// fire, so that their rows have none from the reconstruction.
+    /// </summary>
+    /// <returns>The loss before its coefficient.</returns>
+    public unsafe double ComputeAuxK(Tensor xBD, Tensor deadF)
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        var deadN = deadF.nonzero().squeeze(-1);
+        if (deadN.numel() == 0)
+        {
+            return 0;
+        }
+        var residualBD = ResidualBD();
+        var variance = (residualBD - residualBD.mean([0], keepdim: true)).square().sum(-1).mean().item<float>();
+        if (variance == 0)
+        {
+            return 0;
+        }
+        var W_encND = sae.W_enc.index_select(0, deadN);
+        var W_decND = sae.W_dec.index_select(0, deadN);
+        var inputBD = sae.SubtractsDecoderBias ? xBD - sae.b_dec : xBD;
+        var actsBN = nn.functional.relu(nn.functional.linear(inputBD, W_encND, sae.b_enc.index_select(0, deadN)));
+        if (objective.AuxK < deadN.numel())
+        {
+            var (valuesBK, chosenBK) = actsBN.topk(objective.AuxK, -1, sorted: false);
+            actsBN = zeros_like(actsBN).scatter_(1, chosenBK, valuesBK);
+        }
+        var errorOfBD = actsBN.matmul(W_decND).sub_(residualBD);
+        double loss = errorOfBD.square().sum().item<float>() / (batch * variance);
+        var toDecodedBD = errorOfBD.mul_(2 * objective.AuxCoefficient / (batch * variance));
+        var toActsBN = toDecodedBD.matmul(W_decND.t()).mul_(actsBN > 0);
+        var toBiasN = toActsBN.sum(dim: 0);
+        sae.W_dec.grad!.index_copy_(0, deadN, actsBN.t().matmul(toDecodedBD));
+        sae.W_enc.grad!.index_copy_(0, deadN, toActsBN.t().matmul(inputBD));
+        sae.b_enc.grad!.index_copy_(0, deadN, toBiasN);
+        if (sae.SubtractsDecoderBias)
+        {
+            sae.b_dec.grad!.sub_(toBiasN.matmul(W_encND));
+        }
+        var gradients = new GradientPointers(sae);
+        var weights = new Pointers(sae, xBD, preActsRF);
+        foreach (int f in deadN.data<long>().ToArray().Select(f => (int)f))
+        {
+            Rows.Measure(
+                f,
+                new ReadOnlySpan<float>(gradients.Encoder + ((long)f * width), width),
+                new ReadOnlySpan<float>(gradients.Decoder + ((long)f * width), width),
+                weights.DecoderRow(f, width),
+                projectionEpsilon
+            );
+        }
+        return loss;
+    }
+
+    public void Dispose() => preActsRF.Dispose();
+
+    private unsafe void Center(Pointers p, int row)
+    {
+        var x = new ReadOnlySpan<float>(p.X + ((long)row * width), width);
+        if (!float.IsFinite(TensorPrimitives.MaxMagnitude(x)))
+        {
+            throw new StageFailedException(
+                new Fault(
+                    $"training batch: row {row}",
+                    "a value that is not finite",
+                    "finite activations",
+                    "Run verify on the harvest"
+                ).ToString()
+            );
+        }
+        var centered = centeredBD.AsSpan(row * width, width);
+        if (sae.SubtractsDecoderBias)
+        {
+            TensorPrimitives.Subtract(x, new ReadOnlySpan<float>(p.DecoderBias, width), centered);
+        }
+        else
+        {
+            x.CopyTo(centered);
+        }
+    }
+
+    /// <summary>Pre-activations but for b_enc, which comes with the selection, a chunk at a time.</summary>
+    private void ForEachChunk(Action<int, int> select)
+    {
+        using var scope = NewDisposeScope();
+        var all = from_array(centeredBD).view(batch, width);
+        for (int first = 0; first < batch; first += ChunkRows)
+        {
+            using var chunk = NewDisposeScope();
+            int rows = Math.Min(ChunkRows, batch - first);
+            preActsRF.narrow(0, 0, rows).addmm_(all.narrow(0, first, rows), sae.W_enc.t(), beta: 0, alpha: 1);
+            select(first, rows);
+        }
+    }
+
+    private unsafe void SelectOfRow(Pointers p, int row, int chunkRow)
+    {
+        firstB[row] = row * k;
+        endB[row] =
+            firstB[row]
+            + TopKSelect.Positive(
+                p.PreActsOf(chunkRow, features),
+                p.EncoderBiases(features),
+                indices.AsSpan(row * k, k),
+                values.AsSpan(row * k, k),
+                Simd.Best
+            );
+    }
+
+    /// <summary>
+    /// The k·B largest positive values of the batch, of equal ones the earlier. Only what exceeds a floor is kept while the
+    /// chunks pass by; a floor guessed too high is lowered and the chunks pass by again, so that the result is exact.
+    /// </summary>
+    private unsafe void SelectOverBatch(Pointers p, ParallelOptions parallel)
+    {
+        int wanted = batch * k;
+        float floor = -1;
+        do
+        {
+            float tried = floor;
+            ForEachChunk(
+                (start, rows) =>
+                {
+                    floor =
+                        start > 0 ? floor
+                        : tried < 0 ? GuessFloor(p, rows)
+                        : tried < 1e-6f ? 0
+                        : tried / 2;
+                    Parallel.For(
+                        0,
+                        rows,
+                        parallel,
+                        row =>
+                            candidatesB[start + row]
+                                .Collect(p.PreActsOf(row, features), p.EncoderBiases(features), floor)
+                    );
+                }
+            );
+        } while (floor > 0 && candidatesB.Sum(candidates => candidates.Count) < wanted);
+        var all = new float[candidatesB.Sum(candidates => candidates.Count)];
+        int at = 0;
+        foreach (var candidates in candidatesB)
+        {
+            candidates.Values.CopyTo(all.AsSpan(at));
+            at += candidates.Count;
+        }
+        bool isChoice = all.Length > wanted;
+        float least = isChoice ? ThresholdSelect.NthLargest(all, wanted) : 0;
+        // Of the values equal to the least, as many as there is room for.
+        int equal = isChoice ? wanted - all.Count(value => value > least) : 0;
+        int entry = 0;
+        for (int row = 0; row < batch; row++)
+        {
+            firstB[row] = entry;
+            var candidates = candidatesB[row];
+            for (int i = 0; i < candidates.Count; i++)
+            {
+                float value = candidates.Values[i];
+                if (value > least || (isChoice && value == least && equal-- > 0))
+                {
+                    (indices[entry], values[entry++]) = (candidates.Indices[i], value);
+                }
+            }
+            endB[row] = entry;
+        }
+    }
+
+    /// <summary>Somewhat less than what would be the least value kept, were all rows like the first.</summary>
+    private unsafe float GuessFloor(Pointers p, int rows)
+    {
+        int sampled = Math.Min(SampledRows, rows);
+        var sample = new float[sampled * features];
+        for (int row = 0; row < sampled; row++)
+        {
+            TensorPrimitives.Add(
+                p.PreActsOf(row, features),
+                p.EncoderBiases(features),
+                sample.AsSpan(row * features, features)
+            );
+        }
+        return Math.Max(0, 0.8f * ThresholdSelect.NthLargest(sample, Math.Min(sample.Length, sampled * k)));
+    }
+
+    /// <summary>x̂ of each prefix, what each contributes to the loss, and the gradient of each kept value.</summary>
+    private unsafe void DecodeRow(Pointers p, int row)
+    {
+        var error = errorBD.AsSpan(row * width, width);
+        TensorPrimitives.Subtract(
+            new ReadOnlySpan<float>(p.DecoderBias, width),
+            new ReadOnlySpan<float>(p.X + ((long)row * width), width),
+            error
+        );
+        int entry = firstB[row];
+        foreach (var group in groups)
+        {
+            for (; entry < endB[row] && indices[entry] < group.End; entry++)
+            {
+                TensorPrimitives.MultiplyAdd(p.DecoderRow(indices[entry], width), values[entry], error, error);
+            }
+            group.SquaredErrorB[row] = TensorPrimitives.SumOfSquares<float>(error);
+            if (groups.Length > 1)
+            {
+                TensorPrimitives.Multiply(error, (float)group.Weight, group.ErrorOf(row));
+            }
+        }
+        // A latent of a prefix is part of every longer one too.
+        for (int g = groups.Length - 2; g >= 0; g--)
+        {
+            var sum = groups[g].ErrorOf(row);
+            TensorPrimitives.Add(sum, groups[g + 1].ErrorOf(row), sum);
+        }
+        for (entry = firstB[row]; entry < endB[row]; entry++)
+        {
+            valueGradients[entry] = TensorPrimitives.Dot(
+                p.DecoderRow(indices[entry], width),
+                ErrorFor(indices[entry], row)
+            );
+        }
+    }
+
+    /// <summary>Half the loss's gradient to a row's reconstruction, times B, as a latent has part in it.</summary>
+    private ReadOnlySpan<float> ErrorFor(int latent, int row) =>
+        groups.Length == 1
+            ? errorBD.AsSpan(row * width, width)
+            : Array.Find(groups, group => latent < group.End)!.ErrorOf(row);
+
+    private void SumUp()
+    {
+        Kept = 0;
+        float smallest = float.PositiveInfinity;
+        for (int row = 0; row < batch; row++)
+        {
+            Kept += endB[row] - firstB[row];
+            for (int entry = firstB[row]; entry < endB[row]; entry++)
+            {
+                smallest = Math.Min(smallest, values[entry]);
+            }
+        }
+        SmallestKept = Kept > 0 ? smallest : 0;
+        foreach (var group in groups)
+        {
+            group.SquaredError = group.SquaredErrorB.Sum() / batch;
+        }
+        Reconstruction = groups[^1].SquaredError;
+    }
+
+    /// <summary>Counting sort of the kept entries by latent; within a latent by row.</summary>
+    private void SortEntriesByLatent()
+    {
+        Array.Clear(firstEntryF);
+        for (int row = 0; row < batch; row++)
+        {
+            for (int entry = firstB[row]; entry < endB[row]; entry++)
+            {
+                firstEntryF[indices[entry] + 1]++;
+            }
+        }
+        for (int f = 0; f < features; f++)
+        {
+            firstEntryF[f + 1] += firstEntryF[f];
+        }
+        int[] next = firstEntryF[..features];
+        for (int row = 0; row < batch; row++)
+        {
+            for (int entry = firstB[row]; entry < endB[row]; entry++)
+            {
+                byLatent[next[indices[entry]]++] = (row, entry);
+            }
+        }
+    }
+
+    private unsafe void LatentGradient(Pointers p, GradientPointers g, int f, float scale)
+    {
+        if (firstEntryF[f] == firstEntryF[f + 1])
+        {
+            Rows.TouchedF[f] = false;
+            Rows.SquaredF[f] = 0;
+            g.EncoderBias[f] = 0;
+            return;
+        }
+        var decoder = new Span<float>(g.Decoder + ((long)f * width), width);
+        var encoder = new Span<float>(g.Encoder + ((long)f * width), width);
+        decoder.Clear();
+        encoder.Clear();
+        float bias = 0;
+        foreach (var (row, entry) in byLatent.AsSpan(firstEntryF[f]..firstEntryF[f + 1]))
+        {
+            float valueGradient = scale * valueGradients[entry];
+            TensorPrimitives.MultiplyAdd(ErrorFor(f, row), scale * values[entry], decoder, decoder);
+            TensorPrimitives.MultiplyAdd(centeredBD.AsSpan(row * width, width), valueGradient, encoder, encoder);
+            bias += valueGradient;
+        }
+        g.EncoderBias[f] = bias;
+        Rows.Measure(f, encoder, decoder, p.DecoderRow(f, width), projectionEpsilon);
+    }
+
+    /// <summary>b_dec is added to x̂ and subtracted from the input: Σ of the error's gradient minus Σ over latents of bias gradient x W_enc row.</summary>
+    private unsafe void DecoderBiasGradient(Pointers p, GradientPointers g, float scale)
+    {
+        var total = new Span<float>(g.DecoderBias, width);
+        total.Clear();
+        for (int row = 0; row < batch; row++)
+        {
+            TensorPrimitives.MultiplyAdd(ErrorFor(0, row), scale, total, total);
+        }
+        if (!sae.SubtractsDecoderBias)
+        {
+            return;
+        }
+        for (int f = 0; f < features; f++)
+        {
+            if (g.EncoderBias[f] != 0)
+            {
+                TensorPrimitives.MultiplyAdd(
+                    new ReadOnlySpan<float>(p.Encoder + ((long)f * width), width),
+                    -g.EncoderBias[f],
+                    total,
+                    total
+                );
+            }
+        }
+    }
+
+    private static Group[] GroupsOf(KSparseObjective objective, int features, int batch, int width)
+    {
+        if (objective.GroupSizes is not { } sizes)
+        {
+            return [new Group(features, 1, batch, width)];
+        }
+        int end = 0;
+        return
+        [
+            .. sizes.Select(
+                (size, g) => new Group(end += size, objective.GroupWeights?[g] ?? (1.0 / sizes.Count), batch, width)
+            ),
+        ];
+    }
+
+    private static Candidates[] NewCandidates(int batch) =>
+        [.. Enumerable.Range(0, batch).Select(_ => new Candidates())];
+
+    /// <summary>A prefix of the dictionary.</summary>
+    /// <param name="end">Its length.</param>
+    /// <param name="weight">Of its error in the loss.</param>
+    /// <param name="batch">B.</param>
+    /// <param name="width">D.</param>
+    private sealed class Group(int end, double weight, int batch, int width)
+    {
+        private readonly Lazy<float[]> errorBD = new(() => new float[batch * width]);
+
+        public int End => end;
+
+        public double Weight => weight;
+
+        /// <summary>Mean over the batch of the squared error of its reconstruction.</summary>
+        public double SquaredError { get; set; }
+
+        public double[] SquaredErrorB { get; } = new double[batch];
+
+        /// <summary>Errors of this prefix and all longer ones, weighted; where there is more than one.</summary>
+        public Span<float> ErrorOf(int row) => errorBD.Value.AsSpan(row * width, width);
+    }
+
+    /// <summary>A row's values above the floor.</summary>
+    private sealed class Candidates
+    {
+        private int[] indices = [];
+        private float[] values = [];
+
+        public int Count { get; private set; }
+
+        public ReadOnlySpan<int> Indices => indices.AsSpan(0, Count);
+
+        public ReadOnlySpan<float> Values => values.AsSpan(0, Count);
+
+        public void Collect(ReadOnlySpan<float> row, ReadOnlySpan<float> bias, float floor) =>
+            Count = ThresholdSelect.Above(row, bias, floor, ref indices, ref values, Simd.Best);
+    }
+
+    /// <summary>Where the values lie; the tensors outlive the call.</summary>
+    private readonly unsafe struct Pointers(TopKAutoencoder sae, Tensor xBD, Tensor preActsRF)
+    {
+        public readonly float* X = At(xBD);
+        public readonly float* PreActs = At(preActsRF);
+        public readonly float* Encoder = At(sae.W_enc);
+        public readonly float* EncoderBias = At(sae.b_enc);
+        public readonly float* Decoder = At(sae.W_dec);
+        public readonly float* DecoderBias = At(sae.b_dec);
+
+        public ReadOnlySpan<float> PreActsOf(int chunkRow, int features) =>
+            new(PreActs + ((long)chunkRow * features), features);
+
+        public ReadOnlySpan<float> EncoderBiases(int features) => new(EncoderBias, features);
+
+        public ReadOnlySpan<float> DecoderRow(int f, int width) => new(Decoder + ((long)f * width), width);
+    }
+
+    private readonly unsafe struct GradientPointers(TopKAutoencoder sae)
+    {
+        public readonly float* Encoder = At(Gradient(sae.W_enc));
+        public readonly float* EncoderBias = At(Gradient(sae.b_enc));
+        public readonly float* Decoder = At(Gradient(sae.W_dec));
+        public readonly float* DecoderBias = At(Gradient(sae.b_dec));
+
+        private static Tensor Gradient(Tensor parameter) =>
+            parameter.grad ??= zeros_like(parameter).DetachFromDisposeScope();
+    }
+
+    private static unsafe float* At(Tensor tensor) => (float*)tensor.storage<float>().data_ptr();
+}
