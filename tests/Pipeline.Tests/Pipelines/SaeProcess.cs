@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 
 namespace Pipeline.Tests.Pipelines;
 
@@ -32,7 +33,7 @@ internal static class SaeProcess
             WorkingDirectory = TestData.RepositoryRoot,
         };
         start.ArgumentList.Add("--default-signal=INT");
-        start.ArgumentList.Add("dotnet");
+        start.ArgumentList.Add(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "../../../dotnet"));
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "sae.dll"));
         foreach (string argument in arguments)
         {
