@@ -125,7 +125,7 @@ internal sealed class CpuSaeOptimizer : SaeOptimizer
         Parallel.For(
             0,
             groups,
-            new ParallelOptions { MaxDegreeOfParallelism = get_num_threads() },
+            CpuKernels.Threads,
             group =>
             {
                 for (int f = group * LatentsAtATime; f < Math.Min(features, (group + 1) * LatentsAtATime); f++)
@@ -139,7 +139,7 @@ internal sealed class CpuSaeOptimizer : SaeOptimizer
     /// <summary>A parameter with its gradient and moments, as tensors and as memory.</summary>
     private sealed unsafe class Slot(string name, Tensor value)
     {
-        private readonly float* values = At(value);
+        private readonly float* values = CpuKernels.Floats(value);
         private float* gradients;
         private float* means;
         private float* squares;
@@ -184,11 +184,9 @@ internal sealed class CpuSaeOptimizer : SaeOptimizer
             {
                 value.grad = value.grad.contiguous().DetachFromDisposeScope();
             }
-            gradients = At(value.grad);
-            means = At(Mean);
-            squares = At(Square);
+            gradients = CpuKernels.Floats(value.grad);
+            means = CpuKernels.Floats(Mean);
+            squares = CpuKernels.Floats(Square);
         }
-
-        private static float* At(Tensor tensor) => (float*)tensor.storage<float>().data_ptr();
     }
 }

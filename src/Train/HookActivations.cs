@@ -29,11 +29,11 @@ internal sealed class HookActivations : IDisposable
         data = targets is null ? inputs : new PairedRows(inputs, targets);
     }
 
+    /// <summary>Every shard's hash is compared before a byte of it is used.</summary>
     /// <param name="run">The pipeline's inputs.</param>
     /// <param name="hook">What is encoded.</param>
     /// <param name="target">What is reconstructed.</param>
     /// <param name="cancel">Stops <see cref="Draw"/>.</param>
-    /// <summary>Every shard's hash is compared before a byte of it is used.</summary>
     /// <exception cref="CorruptArtifactException">A shard is missing or altered.</exception>
     public static HookActivations Open(RunInputs run, HookPoint hook, HookPoint target, CancellationToken cancel)
     {

@@ -97,7 +97,7 @@ internal sealed class KSparseCpuGradients(
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
-        var parallel = new ParallelOptions { MaxDegreeOfParallelism = get_num_threads() };
+        var parallel = CpuKernels.Threads;
         var weights = new Pointers(sae, xBD, preActsRF);
         for (int row = 0; row < batch; row++)
         {
@@ -345,10 +345,19 @@ internal sealed class KSparseCpuGradients(
     }
 
     /// <summary>Half the loss's gradient to a row's reconstruction, times B, as a latent has part in it.</summary>
-    private ReadOnlySpan<float> ErrorFor(int latent, int row) =>
-        groups.Length == 1
-            ? errorBD.AsSpan(row * width, width)
-            : Array.Find(groups, group => latent < group.End)!.ErrorOf(row);
+    private ReadOnlySpan<float> ErrorFor(int latent, int row)
+    {
+        if (groups.Length == 1)
+        {
+            return errorBD.AsSpan(row * width, width);
+        }
+        int g = 0;
+        while (latent >= groups[g].End)
+        {
+            g++;
+        }
+        return groups[g].ErrorOf(row);
+    }
 
     private void SumUp()
     {
@@ -506,12 +515,12 @@ internal sealed class KSparseCpuGradients(
     /// <summary>Where the values lie; the tensors outlive the call.</summary>
     private readonly unsafe struct Pointers(TopKAutoencoder sae, Tensor xBD, Tensor preActsRF)
     {
-        public readonly float* X = At(xBD);
-        public readonly float* PreActs = At(preActsRF);
-        public readonly float* Encoder = At(sae.W_enc);
-        public readonly float* EncoderBias = At(sae.b_enc);
-        public readonly float* Decoder = At(sae.W_dec);
-        public readonly float* DecoderBias = At(sae.b_dec);
+        public readonly float* X = CpuKernels.Floats(xBD);
+        public readonly float* PreActs = CpuKernels.Floats(preActsRF);
+        public readonly float* Encoder = CpuKernels.Floats(sae.W_enc);
+        public readonly float* EncoderBias = CpuKernels.Floats(sae.b_enc);
+        public readonly float* Decoder = CpuKernels.Floats(sae.W_dec);
+        public readonly float* DecoderBias = CpuKernels.Floats(sae.b_dec);
 
         public ReadOnlySpan<float> PreActsOf(int chunkRow, int features) =>
             new(PreActs + ((long)chunkRow * features), features);
@@ -523,14 +532,12 @@ internal sealed class KSparseCpuGradients(
 
     private readonly unsafe struct GradientPointers(TopKAutoencoder sae)
     {
-        public readonly float* Encoder = At(Gradient(sae.W_enc));
-        public readonly float* EncoderBias = At(Gradient(sae.b_enc));
-        public readonly float* Decoder = At(Gradient(sae.W_dec));
-        public readonly float* DecoderBias = At(Gradient(sae.b_dec));
+        public readonly float* Encoder = CpuKernels.Floats(Gradient(sae.W_enc));
+        public readonly float* EncoderBias = CpuKernels.Floats(Gradient(sae.b_enc));
+        public readonly float* Decoder = CpuKernels.Floats(Gradient(sae.W_dec));
+        public readonly float* DecoderBias = CpuKernels.Floats(Gradient(sae.b_dec));
 
         private static Tensor Gradient(Tensor parameter) =>
             parameter.grad ??= zeros_like(parameter).DetachFromDisposeScope();
     }
-
-    private static unsafe float* At(Tensor tensor) => (float*)tensor.storage<float>().data_ptr();
 }

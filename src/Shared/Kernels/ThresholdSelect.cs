@@ -1,7 +1,3 @@
-using System.Numerics;
-using System.Runtime.InteropServices;
-using System.Runtime.Intrinsics;
-
 namespace Pipeline.Shared.Kernels;
 
 /// <summary>The parts of an exact selection of the largest values of many rows together.</summary>
@@ -24,60 +20,10 @@ public static class ThresholdSelect
         SimdWidth width
     )
     {
-        if (bias.Length != row.Length)
-        {
-            throw new ArgumentException($"{row.Length} values, {bias.Length} biases.");
-        }
-        ref float first = ref MemoryMarshal.GetReference(row);
-        ref float firstBias = ref MemoryMarshal.GetReference(bias);
-        int found = 0;
-        int i = 0;
-        if (width == SimdWidth.Vector512)
-        {
-            var least = Vector512.Create(floor);
-            for (; i <= row.Length - Vector512<float>.Count; i += Vector512<float>.Count)
-            {
-                var sums = Vector512.LoadUnsafe(ref first, (nuint)i) + Vector512.LoadUnsafe(ref firstBias, (nuint)i);
-                ulong above = Vector512.GreaterThan(sums, least).ExtractMostSignificantBits();
-                for (; above != 0; above &= above - 1)
-                {
-                    int lane = BitOperations.TrailingZeroCount(above);
-                    Add(i + lane, sums[lane], ref indices, ref values);
-                }
-            }
-        }
-        else if (width == SimdWidth.Vector256)
-        {
-            var least = Vector256.Create(floor);
-            for (; i <= row.Length - Vector256<float>.Count; i += Vector256<float>.Count)
-            {
-                var sums = Vector256.LoadUnsafe(ref first, (nuint)i) + Vector256.LoadUnsafe(ref firstBias, (nuint)i);
-                uint above = Vector256.GreaterThan(sums, least).ExtractMostSignificantBits();
-                for (; above != 0; above &= above - 1)
-                {
-                    int lane = BitOperations.TrailingZeroCount(above);
-                    Add(i + lane, sums[lane], ref indices, ref values);
-                }
-            }
-        }
-        for (; i < row.Length; i++)
-        {
-            if (row[i] + bias[i] > floor)
-            {
-                Add(i, row[i] + bias[i], ref indices, ref values);
-            }
-        }
-        return found;
-
-        void Add(int index, float value, ref int[] indices, ref float[] values)
-        {
-            if (found == indices.Length)
-            {
-                Array.Resize(ref indices, Math.Max(16, 2 * found));
-                Array.Resize(ref values, indices.Length);
-            }
-            (indices[found], values[found++]) = (index, value);
-        }
+        var found = new Growing(floor, indices, values);
+        ThresholdScan.Run(row, bias, ref found, width);
+        (indices, values) = (found.Indices, found.Values);
+        return found.Count;
     }
 
     /// <summary>The <paramref name="n"/>-th largest value, n from 1. Reorders the values (Hoare 1961, Quickselect).</summary>
@@ -127,4 +73,37 @@ public static class ThresholdSelect
     }
 
     private static float Median(float a, float b, float c) => MathF.Max(MathF.Min(a, b), MathF.Min(MathF.Max(a, b), c));
+
+    /// <summary>All values above a floor that stays, in arrays that grow.</summary>
+    private struct Growing(float floor, int[] indices, float[] values) : IScanned
+    {
+        public readonly float Floor => floor;
+
+        public int[] Indices { get; private set; } = indices;
+
+        public float[] Values { get; private set; } = values;
+
+        public int Count { get; private set; }
+
+        public void Offer(int index, float value)
+        {
+            if (value <= floor)
+            {
+                return;
+            }
+            if (Count == Indices.Length)
+            {
+                int length = Math.Max(16, 2 * Count);
+                (Indices, Values) = (Grown(Indices, length), Grown(Values, length));
+            }
+            (Indices[Count], Values[Count]) = (index, value);
+            Count++;
+        }
+
+        private static T[] Grown<T>(T[] array, int length)
+        {
+            Array.Resize(ref array, length);
+            return array;
+        }
+    }
 }

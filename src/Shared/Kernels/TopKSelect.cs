@@ -1,7 +1,3 @@
-using System.Numerics;
-using System.Runtime.InteropServices;
-using System.Runtime.Intrinsics;
-
 namespace Pipeline.Shared.Kernels;
 
 /// <summary>Exact selection of the largest positive values of a row.</summary>
@@ -25,65 +21,30 @@ public static class TopKSelect
         SimdWidth width
     )
     {
-        if (bias.Length != row.Length || indices.Length != values.Length)
+        if (indices.Length != values.Length)
         {
-            throw new ArgumentException(
-                $"{row.Length} values, {bias.Length} biases; {indices.Length}, {values.Length}."
-            );
+            throw new ArgumentException($"{indices.Length} indices, {values.Length} values.");
         }
         var heap = new MinHeap(indices, values);
-        ref float first = ref MemoryMarshal.GetReference(row);
-        ref float firstBias = ref MemoryMarshal.GetReference(bias);
-        int i = 0;
-        // Most blocks hold nothing above the least value kept so far.
-        if (width == SimdWidth.Vector512)
-        {
-            for (; i <= row.Length - Vector512<float>.Count; i += Vector512<float>.Count)
-            {
-                var sums = Vector512.LoadUnsafe(ref first, (nuint)i) + Vector512.LoadUnsafe(ref firstBias, (nuint)i);
-                ulong above = Vector512.GreaterThan(sums, Vector512.Create(heap.Least)).ExtractMostSignificantBits();
-                for (; above != 0; above &= above - 1)
-                {
-                    int lane = BitOperations.TrailingZeroCount(above);
-                    heap.Offer(i + lane, sums[lane]);
-                }
-            }
-        }
-        else if (width == SimdWidth.Vector256)
-        {
-            for (; i <= row.Length - Vector256<float>.Count; i += Vector256<float>.Count)
-            {
-                var sums = Vector256.LoadUnsafe(ref first, (nuint)i) + Vector256.LoadUnsafe(ref firstBias, (nuint)i);
-                uint above = Vector256.GreaterThan(sums, Vector256.Create(heap.Least)).ExtractMostSignificantBits();
-                for (; above != 0; above &= above - 1)
-                {
-                    int lane = BitOperations.TrailingZeroCount(above);
-                    heap.Offer(i + lane, sums[lane]);
-                }
-            }
-        }
-        for (; i < row.Length; i++)
-        {
-            heap.Offer(i, row[i] + bias[i]);
-        }
+        ThresholdScan.Run(row, bias, ref heap, width);
         indices[..heap.Count].Sort(values[..heap.Count]);
         return heap.Count;
     }
 
     /// <summary>The values kept so far, the least at the root; of equal values the later index counts as less.</summary>
-    private ref struct MinHeap(Span<int> indices, Span<float> values)
+    private ref struct MinHeap(Span<int> indices, Span<float> values) : IScanned
     {
         private readonly Span<int> indices = indices;
         private readonly Span<float> values = values;
 
         public int Count { get; private set; }
 
-        /// <summary>What a value must exceed to be kept.</summary>
-        public float Least { get; private set; }
+        /// <inheritdoc/>
+        public float Floor { get; private set; }
 
         public void Offer(int index, float value)
         {
-            if (value <= Least)
+            if (value <= Floor)
             {
                 return;
             }
@@ -95,7 +56,7 @@ public static class TopKSelect
             {
                 SiftDown(index, value);
             }
-            Least = Count == indices.Length ? values[0] : 0;
+            Floor = Count == indices.Length ? values[0] : 0;
         }
 
         private void SiftUp(int at, int index, float value)
