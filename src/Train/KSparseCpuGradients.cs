@@ -1,6 +1,7 @@
 using Pipeline.Shared;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Kernels;
+using Pipeline.Shared.Kernels.Screening;
 using Pipeline.Train.Objectives;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -9,10 +10,10 @@ using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
 namespace Pipeline.Train;
 
 /// <summary>
-/// Reconstruction loss and gradients of TopK, BatchTopK and Matryoshka on the CPU, written out by hand: the encoder's GEMM in
-/// chunks of rows by libtorch, then only the latents kept are touched. <see cref="KSparseObjective"/> is its plain twin.
+/// Reconstruction loss and gradients of TopK, BatchTopK and Matryoshka on the CPU, written out by hand: the latents kept are
+/// found by screening, and only they are touched. <see cref="KSparseObjective"/> is its plain twin.
 /// <code>
-/// chunk: GEMM ─> the k largest of each row, or what may be among the k·B largest of the batch      (rows in parallel)
+/// batch ─> the k largest of each row, or the k·B largest of the batch (<see cref="EncoderScreen"/>)   (rows in parallel)
 /// entries ─> x̂ and residual of each prefix ─> gradient of each kept value                          (rows in parallel)
 /// entries by row ─> entries by latent ─> gradient rows of W_enc, W_dec                             (latents in parallel)
 /// </code>
@@ -29,27 +30,17 @@ internal sealed class KSparseCpuGradients(
     double? projectionEpsilon
 ) : IDisposable
 {
-    /// <summary>Rows whose pre-activations exist at a time.</summary>
-    public const int ChunkRows = 256;
-
-    /// <summary>Rows from which the floor of a selection over the batch is guessed.</summary>
-    private const int SampledRows = 16;
-
     private readonly int width = sae.Width;
     private readonly int features = sae.Features;
     private readonly int k = objective.K;
     private readonly Group[] groups = GroupsOf(objective, sae.Features, batch, sae.Width);
-    private readonly Tensor preActsRF = empty(Math.Min(ChunkRows, batch), sae.Features).DetachFromDisposeScope();
+    private readonly EncoderScreen screen = new(sae.Width, sae.Features, Simd.Best);
     private readonly float[] centeredBD = new float[batch * sae.Width];
     private readonly float[] errorBD = new float[batch * sae.Width]; // x̂ - x
-    private readonly int[] firstB = new int[batch]; // a row's first entry, and the end of its entries
-    private readonly int[] endB = new int[batch];
-    private readonly int[] indices = new int[batch * objective.K];
-    private readonly float[] values = new float[batch * objective.K];
+    private readonly SparseRows kept = new(batch, batch * objective.K);
     private readonly float[] valueGradients = new float[batch * objective.K];
     private readonly int[] firstEntryF = new int[sae.Features + 1];
     private readonly (int Row, int Entry)[] byLatent = new (int, int)[batch * objective.K];
-    private readonly Candidates[] candidatesB = objective.OverBatch ? NewCandidates(batch) : [];
 
     /// <summary>Rows a call takes.</summary>
     public int Batch => batch;
@@ -98,21 +89,12 @@ internal sealed class KSparseCpuGradients(
         using var none = no_grad();
         using var scope = NewDisposeScope();
         var parallel = CpuKernels.Threads;
-        var weights = new Pointers(sae, xBD, preActsRF);
+        var weights = new Pointers(sae, xBD);
         for (int row = 0; row < batch; row++)
         {
             Center(weights, row); // one pass over the input: not worth a thread, and its refusal stays a plain one
         }
-        if (objective.OverBatch)
-        {
-            SelectOverBatch(weights, parallel);
-        }
-        else
-        {
-            ForEachChunk(
-                (start, rows) => Parallel.For(0, rows, parallel, row => SelectOfRow(weights, start + row, row))
-            );
-        }
+        Select(weights);
         Parallel.For(0, batch, parallel, row => DecodeRow(weights, row));
         SumUp();
         SortEntriesByLatent();
@@ -164,7 +146,7 @@ internal sealed class KSparseCpuGradients(
             sae.b_dec.grad!.sub_(toBiasN.matmul(W_encND));
         }
         var gradients = new GradientPointers(sae);
-        var weights = new Pointers(sae, xBD, preActsRF);
+        var weights = new Pointers(sae, xBD);
         foreach (int f in deadN.data<long>().ToArray().Select(f => (int)f))
         {
             Rows.Measure(
@@ -178,7 +160,7 @@ internal sealed class KSparseCpuGradients(
         return loss;
     }
 
-    public void Dispose() => preActsRF.Dispose();
+    public void Dispose() => screen.Dispose();
 
     private unsafe void Center(Pointers p, int row)
     {
@@ -205,106 +187,31 @@ internal sealed class KSparseCpuGradients(
         }
     }
 
-    /// <summary>Pre-activations but for b_enc, which comes with the selection, a chunk at a time.</summary>
-    private void ForEachChunk(Action<int, int> select)
+    private unsafe void Select(Pointers p)
     {
-        using var scope = NewDisposeScope();
-        var all = from_array(centeredBD).view(batch, width);
-        for (int first = 0; first < batch; first += ChunkRows)
+        int threads = get_num_threads();
+        if (screen.Load(p.Encoder, p.EncoderBias, threads) is { } latent)
         {
-            using var chunk = NewDisposeScope();
-            int rows = Math.Min(ChunkRows, batch - first);
-            preActsRF.narrow(0, 0, rows).addmm_(all.narrow(0, first, rows), sae.W_enc.t(), beta: 0, alpha: 1);
-            select(first, rows);
-        }
-    }
-
-    private unsafe void SelectOfRow(Pointers p, int row, int chunkRow)
-    {
-        firstB[row] = row * k;
-        endB[row] =
-            firstB[row]
-            + TopKSelect.Positive(
-                p.PreActsOf(chunkRow, features),
-                p.EncoderBiases(features),
-                indices.AsSpan(row * k, k),
-                values.AsSpan(row * k, k),
-                Simd.Best
+            throw new StageFailedException(
+                new Fault(
+                    $"training: W_enc, b_enc of latent {latent}",
+                    "a value that is not finite",
+                    "finite weights",
+                    "Lower the SAE's learningRate; the last checkpoint is kept"
+                ).ToString()
             );
-    }
-
-    /// <summary>
-    /// The k·B largest positive values of the batch, of equal ones the earlier. Only what exceeds a floor is kept while the
-    /// chunks pass by; a floor guessed too high is lowered and the chunks pass by again, so that the result is exact.
-    /// </summary>
-    private unsafe void SelectOverBatch(Pointers p, ParallelOptions parallel)
-    {
-        int wanted = batch * k;
-        float floor = -1;
-        do
-        {
-            float tried = floor;
-            ForEachChunk(
-                (start, rows) =>
-                {
-                    floor =
-                        start > 0 ? floor
-                        : tried < 0 ? GuessFloor(p, rows)
-                        : tried < 1e-6f ? 0
-                        : tried / 2;
-                    Parallel.For(
-                        0,
-                        rows,
-                        parallel,
-                        row =>
-                            candidatesB[start + row]
-                                .Collect(p.PreActsOf(row, features), p.EncoderBiases(features), floor)
-                    );
-                }
-            );
-        } while (floor > 0 && candidatesB.Sum(candidates => candidates.Count) < wanted);
-        var all = new float[candidatesB.Sum(candidates => candidates.Count)];
-        int at = 0;
-        foreach (var candidates in candidatesB)
-        {
-            candidates.Values.CopyTo(all.AsSpan(at));
-            at += candidates.Count;
         }
-        bool isChoice = all.Length > wanted;
-        float least = isChoice ? ThresholdSelect.NthLargest(all, wanted) : 0;
-        // Of the values equal to the least, as many as there is room for.
-        int equal = isChoice ? wanted - all.Count(value => value > least) : 0;
-        int entry = 0;
-        for (int row = 0; row < batch; row++)
+        fixed (float* x = centeredBD)
         {
-            firstB[row] = entry;
-            var candidates = candidatesB[row];
-            for (int i = 0; i < candidates.Count; i++)
+            if (objective.OverBatch)
             {
-                float value = candidates.Values[i];
-                if (value > least || (isChoice && value == least && equal-- > 0))
-                {
-                    (indices[entry], values[entry++]) = (candidates.Indices[i], value);
-                }
+                screen.SelectOverBatch(x, k, threads, kept);
             }
-            endB[row] = entry;
+            else
+            {
+                screen.SelectOfEachRow(x, k, threads, kept);
+            }
         }
-    }
-
-    /// <summary>Somewhat less than what would be the least value kept, were all rows like the first.</summary>
-    private unsafe float GuessFloor(Pointers p, int rows)
-    {
-        int sampled = Math.Min(SampledRows, rows);
-        var sample = new float[sampled * features];
-        for (int row = 0; row < sampled; row++)
-        {
-            TensorPrimitives.Add(
-                p.PreActsOf(row, features),
-                p.EncoderBiases(features),
-                sample.AsSpan(row * features, features)
-            );
-        }
-        return Math.Max(0, 0.8f * ThresholdSelect.NthLargest(sample, Math.Min(sample.Length, sampled * k)));
     }
 
     /// <summary>x̂ of each prefix, what each contributes to the loss, and the gradient of each kept value.</summary>
@@ -316,12 +223,17 @@ internal sealed class KSparseCpuGradients(
             new ReadOnlySpan<float>(p.X + ((long)row * width), width),
             error
         );
-        int entry = firstB[row];
+        int entry = kept.FirstB[row];
         foreach (var group in groups)
         {
-            for (; entry < endB[row] && indices[entry] < group.End; entry++)
+            for (; entry < kept.EndB[row] && kept.Latents[entry] < group.End; entry++)
             {
-                TensorPrimitives.MultiplyAdd(p.DecoderRow(indices[entry], width), values[entry], error, error);
+                TensorPrimitives.MultiplyAdd(
+                    p.DecoderRow(kept.Latents[entry], width),
+                    kept.Values[entry],
+                    error,
+                    error
+                );
             }
             group.SquaredErrorB[row] = TensorPrimitives.SumOfSquares<float>(error);
             if (groups.Length > 1)
@@ -335,11 +247,11 @@ internal sealed class KSparseCpuGradients(
             var sum = groups[g].ErrorOf(row);
             TensorPrimitives.Add(sum, groups[g + 1].ErrorOf(row), sum);
         }
-        for (entry = firstB[row]; entry < endB[row]; entry++)
+        for (entry = kept.FirstB[row]; entry < kept.EndB[row]; entry++)
         {
             valueGradients[entry] = TensorPrimitives.Dot(
-                p.DecoderRow(indices[entry], width),
-                ErrorFor(indices[entry], row)
+                p.DecoderRow(kept.Latents[entry], width),
+                ErrorFor(kept.Latents[entry], row)
             );
         }
     }
@@ -365,10 +277,10 @@ internal sealed class KSparseCpuGradients(
         float smallest = float.PositiveInfinity;
         for (int row = 0; row < batch; row++)
         {
-            Kept += endB[row] - firstB[row];
-            for (int entry = firstB[row]; entry < endB[row]; entry++)
+            Kept += kept.EndB[row] - kept.FirstB[row];
+            for (int entry = kept.FirstB[row]; entry < kept.EndB[row]; entry++)
             {
-                smallest = Math.Min(smallest, values[entry]);
+                smallest = Math.Min(smallest, kept.Values[entry]);
             }
         }
         SmallestKept = Kept > 0 ? smallest : 0;
@@ -385,9 +297,9 @@ internal sealed class KSparseCpuGradients(
         Array.Clear(firstEntryF);
         for (int row = 0; row < batch; row++)
         {
-            for (int entry = firstB[row]; entry < endB[row]; entry++)
+            for (int entry = kept.FirstB[row]; entry < kept.EndB[row]; entry++)
             {
-                firstEntryF[indices[entry] + 1]++;
+                firstEntryF[kept.Latents[entry] + 1]++;
             }
         }
         for (int f = 0; f < features; f++)
@@ -397,9 +309,9 @@ internal sealed class KSparseCpuGradients(
         int[] next = firstEntryF[..features];
         for (int row = 0; row < batch; row++)
         {
-            for (int entry = firstB[row]; entry < endB[row]; entry++)
+            for (int entry = kept.FirstB[row]; entry < kept.EndB[row]; entry++)
             {
-                byLatent[next[indices[entry]]++] = (row, entry);
+                byLatent[next[kept.Latents[entry]]++] = (row, entry);
             }
         }
     }
@@ -421,7 +333,7 @@ internal sealed class KSparseCpuGradients(
         foreach (var (row, entry) in byLatent.AsSpan(firstEntryF[f]..firstEntryF[f + 1]))
         {
             float valueGradient = scale * valueGradients[entry];
-            TensorPrimitives.MultiplyAdd(ErrorFor(f, row), scale * values[entry], decoder, decoder);
+            TensorPrimitives.MultiplyAdd(ErrorFor(f, row), scale * kept.Values[entry], decoder, decoder);
             TensorPrimitives.MultiplyAdd(centeredBD.AsSpan(row * width, width), valueGradient, encoder, encoder);
             bias += valueGradient;
         }
@@ -471,9 +383,6 @@ internal sealed class KSparseCpuGradients(
         ];
     }
 
-    private static Candidates[] NewCandidates(int batch) =>
-        [.. Enumerable.Range(0, batch).Select(_ => new Candidates())];
-
     /// <summary>A prefix of the dictionary.</summary>
     /// <param name="end">Its length.</param>
     /// <param name="weight">Of its error in the loss.</param>
@@ -496,36 +405,14 @@ internal sealed class KSparseCpuGradients(
         public Span<float> ErrorOf(int row) => errorBD.Value.AsSpan(row * width, width);
     }
 
-    /// <summary>A row's values above the floor.</summary>
-    private sealed class Candidates
-    {
-        private int[] indices = [];
-        private float[] values = [];
-
-        public int Count { get; private set; }
-
-        public ReadOnlySpan<int> Indices => indices.AsSpan(0, Count);
-
-        public ReadOnlySpan<float> Values => values.AsSpan(0, Count);
-
-        public void Collect(ReadOnlySpan<float> row, ReadOnlySpan<float> bias, float floor) =>
-            Count = ThresholdSelect.Above(row, bias, floor, ref indices, ref values, Simd.Best);
-    }
-
     /// <summary>Where the values lie; the tensors outlive the call.</summary>
-    private readonly unsafe struct Pointers(TopKAutoencoder sae, Tensor xBD, Tensor preActsRF)
+    private readonly unsafe struct Pointers(TopKAutoencoder sae, Tensor xBD)
     {
         public readonly float* X = CpuKernels.Floats(xBD);
-        public readonly float* PreActs = CpuKernels.Floats(preActsRF);
         public readonly float* Encoder = CpuKernels.Floats(sae.W_enc);
         public readonly float* EncoderBias = CpuKernels.Floats(sae.b_enc);
         public readonly float* Decoder = CpuKernels.Floats(sae.W_dec);
         public readonly float* DecoderBias = CpuKernels.Floats(sae.b_dec);
-
-        public ReadOnlySpan<float> PreActsOf(int chunkRow, int features) =>
-            new(PreActs + ((long)chunkRow * features), features);
-
-        public ReadOnlySpan<float> EncoderBiases(int features) => new(EncoderBias, features);
 
         public ReadOnlySpan<float> DecoderRow(int f, int width) => new(Decoder + ((long)f * width), width);
     }

@@ -14,6 +14,9 @@ public static class SaeStepBenchmark
     /// <summary>Bytes Adam must move a weight, in units of a copy's (one read, one write).</summary>
     private const double CopiesPerAdamPass = 3.5;
 
+    /// <summary>Rows of the bound's GEMM at a time: all pre-activations at once would need more memory than training does.</summary>
+    private const int ChunkRows = 256;
+
     /// <param name="width">D.</param>
     /// <param name="features">F.</param>
     /// <param name="k">K.</param>
@@ -46,7 +49,7 @@ public static class SaeStepBenchmark
 
         using var none = no_grad();
         var weightDF = randn(features, width).t();
-        var productRF = empty(Math.Min(batch, KSparseCpuGradients.ChunkRows), features);
+        var productRF = empty(Math.Min(batch, ChunkRows), features);
         double gemm = Stopclock.MedianMilliseconds(repeats, () => EncodeInChunks(xBD, weightDF, productRF));
         var source = randn(2, features, width);
         var target = empty_like(source);

@@ -1,0 +1,502 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
+using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
+
+namespace Pipeline.Shared.Kernels.Screening;
+
+/// <summary>
+/// The largest of all latents' scores w·x + b, exactly, without computing them all in float32.
+/// <code>
+/// W_enc, x ──int16──> w·x in int32 with a proven bound on its error ──> the few latents that may be among the largest
+///                                                                                └──float32──> scores ──> the largest
+/// </code>
+/// With w = s q + δ and x = t p + ε (q, p integers), w·x = s t q·p + (w·ε + δ·t p), and by Cauchy and Schwarz the bracket is
+/// at most |w||ε| + |δ||t p|. Scales are chosen so that |q| and |p| stay below √(2^31): q·p and all its partial sums then fit
+/// into an int32. What is kept is scored in float32 and compared there, so that the result is what float32 scores alone give,
+/// ties to the earlier latent; quantisation decides nothing. Each row's result depends on that row alone.
+/// </summary>
+/// <remarks>Axes: B batch, D width, F latents, K kept. Memory: 2 bytes a weight.</remarks>
+public sealed unsafe class EncoderScreen : IDisposable
+{
+    /// <summary>int16 values of a thread's rows, so many bytes at most: they stay in its cache beside one tile's latents.</summary>
+    private const int RowBytesAtATime = 256 << 10;
+    private const int MostRowsAtATime = 192;
+
+    /// <summary>Rows from which the floor of a selection over a batch is guessed, and what of the guess is used.</summary>
+    private const int SampledRows = 32;
+    private const float GuessUsed = 0.85f;
+
+    /// <summary>A norm below it is taken for this: its reciprocal is still finite.</summary>
+    private const float SmallestScale = 1e-30f;
+
+    /// <summary>What a float32 operation rounds by, at the most, over its result.</summary>
+    private const float HalfUlp = 6e-8f;
+
+    private readonly int width;
+    private readonly int features;
+    private readonly int pairs;
+    private readonly int rowsAtATime;
+    private readonly int latentsPerTile;
+    private readonly SimdWidth simd;
+    private readonly AlignedMemory<int> weights;
+    private readonly AlignedMemory<float> scales;
+    private readonly AlignedMemory<float> biases;
+    private readonly List<Scratch> scratches = [];
+    private readonly List<ScreenedRow> batchRows = [];
+
+    /// <summary>Norm that int16 values of a row may have.</summary>
+    private readonly float mostNorm;
+
+    /// <summary>The largest |δ| of a latent over its scale times <see cref="mostNorm"/>.</summary>
+    private float weightError;
+    private long rescored;
+    private float* W_encFD;
+
+    /// <param name="width">D.</param>
+    /// <param name="features">F.</param>
+    /// <param name="simd">Which form runs; all give the same.</param>
+    public EncoderScreen(int width, int features, SimdWidth simd)
+    {
+        (this.width, this.features, this.simd) = (width, features, simd);
+        pairs = (width + 1) / 2;
+        latentsPerTile = simd switch
+        {
+            SimdWidth.Vector512 => ScreenTile512.Latents,
+            SimdWidth.Vector256 => ScreenTile256.Latents,
+            _ => ScreenTileScalar.Latents,
+        };
+        // Rounding adds at most 1/2 to each of D values, √D / 2 to the norm.
+        mostNorm = MathF.Floor(MathF.Sqrt(int.MaxValue) - (MathF.Sqrt(width) / 2)) - 1;
+        int rows = Math.Clamp(RowBytesAtATime / (pairs * sizeof(int)), IScreenTile.Rows, MostRowsAtATime);
+        rowsAtATime = rows / IScreenTile.Rows * IScreenTile.Rows;
+        int padded = Tiles * latentsPerTile;
+        weights = new((long)padded * pairs);
+        scales = new(padded);
+        biases = new(padded);
+        new Span<float>(biases.Pointer, padded).Fill(float.NegativeInfinity); // latents that pad the last tile never pass
+    }
+
+    /// <summary>Scores computed in float32 by the last selection; B x F without screening.</summary>
+    public long Rescored => rescored;
+
+    private int Tiles => (features + latentsPerTile - 1) / latentsPerTile;
+
+    /// <summary>Takes over weights and biases.</summary>
+    /// <param name="W_encFD">Row-major [F, D]; must stay, unchanged, until the selections after this call are done.</param>
+    /// <param name="b_encF">[F].</param>
+    /// <param name="threads">How many to use.</param>
+    /// <returns>The first latent with a weight or bias that is not finite; null where all are.</returns>
+    public int? Load(float* W_encFD, float* b_encF, int threads)
+    {
+        this.W_encFD = W_encFD;
+        var errors = new float[Tiles];
+        int notFinite = int.MaxValue;
+        var tileLock = new Lock();
+        var options = new ParallelOptions { MaxDegreeOfParallelism = threads };
+        Parallel.For(
+            0,
+            Tiles,
+            options,
+            () => new short[latentsPerTile * 2 * pairs],
+            (tile, _, quantised) =>
+            {
+                int first = tile * latentsPerTile;
+                int count = Math.Min(latentsPerTile, features - first);
+                for (int l = 0; l < count; l++)
+                {
+                    var row = new ReadOnlySpan<float>(W_encFD + ((long)(first + l) * width), width);
+                    var (scale, error, _) = Quantise(row, quantised.AsSpan(l * 2 * pairs, 2 * pairs));
+                    if (!float.IsFinite(scale) || !float.IsFinite(b_encF[first + l]))
+                    {
+                        lock (tileLock)
+                        {
+                            notFinite = Math.Min(notFinite, first + l);
+                        }
+                    }
+                    scales.Pointer[first + l] = scale;
+                    biases.Pointer[first + l] = b_encF[first + l];
+                    errors[tile] = Math.Max(errors[tile], error / (scale * mostNorm));
+                }
+                Interleave(quantised, latentsPerTile, weights.Pointer + ((long)first * pairs));
+                return quantised;
+            },
+            _ => { }
+        );
+        weightError = errors.Max();
+        return notFinite == int.MaxValue ? null : notFinite;
+    }
+
+    /// <summary>The <paramref name="k"/> largest positive scores of each row.</summary>
+    /// <param name="xBD">Row-major [B, D], finite; b_dec is already subtracted.</param>
+    /// <param name="k">K, at most F.</param>
+    /// <param name="threads">How many to use.</param>
+    /// <param name="kept">Receives them; room for B x K.</param>
+    public void SelectOfEachRow(float* xBD, int k, int threads, SparseRows kept)
+    {
+        ArgumentNullException.ThrowIfNull(kept);
+        rescored = 0;
+        ForEachRow(
+            xBD,
+            kept.Rows,
+            k,
+            float.Epsilon,
+            threads,
+            (row, found) =>
+            {
+                found.KeepWhatMayBeLargest();
+                kept.FirstB[row] = row * k;
+                kept.EndB[row] = (row * k) + Rescore(xBD + ((long)row * width), found, row * k, k, kept);
+            }
+        );
+    }
+
+    /// <summary>The B x <paramref name="k"/> largest positive scores of the batch; of equal ones those of earlier rows.</summary>
+    /// <param name="xBD">Row-major [B, D], finite; b_dec is already subtracted.</param>
+    /// <param name="k">K, on average.</param>
+    /// <param name="threads">How many to use.</param>
+    /// <param name="kept">Receives them; room for B x K.</param>
+    public void SelectOverBatch(float* xBD, int k, int threads, SparseRows kept)
+    {
+        ArgumentNullException.ThrowIfNull(kept);
+        rescored = 0;
+        int rows = kept.Rows;
+        while (batchRows.Count < rows)
+        {
+            batchRows.Add(new ScreenedRow(this));
+        }
+        // Only what may exceed a floor is kept as rows pass by; a floor guessed too high is lowered, and they pass by again.
+        int wanted = rows * k;
+        float floor = GuessFloor(xBD, rows, k, threads);
+        float[] least;
+        while (true)
+        {
+            ForEachRow(xBD, rows, 0, floor, threads, null);
+            least = LeastOfBatch(rows, floor);
+            if (least.Length >= wanted || floor == float.Epsilon)
+            {
+                break;
+            }
+            floor = floor < 1e-6f ? float.Epsilon : floor / 2;
+        }
+        floor = least.Length > wanted ? ThresholdSelect.NthLargest(least, wanted) : floor;
+        var options = new ParallelOptions { MaxDegreeOfParallelism = threads };
+        var valuesOf = new float[rows][];
+        Parallel.For(
+            0,
+            rows,
+            options,
+            row =>
+            {
+                batchRows[row].KeepFrom(floor);
+                valuesOf[row] = Scores(xBD + ((long)row * width), batchRows[row]);
+            }
+        );
+        KeepLargest(valuesOf, wanted, kept);
+    }
+
+    public void Dispose()
+    {
+        weights.Dispose();
+        scales.Dispose();
+        biases.Dispose();
+        scratches.ForEach(scratch => scratch.Dispose());
+    }
+
+    /// <summary>A latent's score at the most, or with a negative slack at the least: rounding is monotonic.</summary>
+    internal float Most(int latent, int sum, float scale, float slack) =>
+        MathF.FusedMultiplyAdd(
+            MathF.FusedMultiplyAdd(sum, scale, slack),
+            scales.Pointer[latent],
+            biases.Pointer[latent]
+        );
+
+    /// <summary>Screens rows in parallel; <paramref name="screened"/> is called for each on its thread, if given.</summary>
+    private void ForEachRow(float* xBD, int rows, int k, float floor, int threads, Action<int, ScreenedRow>? screened)
+    {
+        int rowTiles = (rows + IScreenTile.Rows - 1) / IScreenTile.Rows;
+        int tilesAtATime = rowsAtATime / IScreenTile.Rows;
+        int rounds = (rowTiles + (tilesAtATime * threads) - 1) / (tilesAtATime * threads);
+        int chunks = Math.Min(rowTiles, rounds * threads); // alike in size, as many for each thread
+        while (scratches.Count < threads)
+        {
+            scratches.Add(new Scratch(this));
+        }
+        int next = -1;
+        Parallel.For(
+            0,
+            threads,
+            new ParallelOptions { MaxDegreeOfParallelism = threads },
+            worker =>
+            {
+                for (int chunk; (chunk = Interlocked.Increment(ref next)) < chunks; )
+                {
+                    int first = (int)((long)rowTiles * chunk / chunks) * IScreenTile.Rows;
+                    int end = Math.Min(rows, (int)((long)rowTiles * (chunk + 1) / chunks) * IScreenTile.Rows);
+                    var scratch = scratches[worker];
+                    var found = k > 0 ? scratch.Rows.AsSpan() : CollectionsMarshal.AsSpan(batchRows)[first..end];
+                    Screen(scratch, xBD + ((long)first * width), found[..(end - first)], k, floor);
+                    for (int row = first; row < end && screened is not null; row++)
+                    {
+                        screened(row, found[row - first]);
+                    }
+                }
+            }
+        );
+    }
+
+    private void Screen(Scratch scratch, float* xRD, ReadOnlySpan<ScreenedRow> found, int k, float floor)
+    {
+        var quantised = scratch.Quantised.AsSpan();
+        quantised.Clear();
+        for (int row = 0; row < found.Length; row++)
+        {
+            var x = new ReadOnlySpan<float>(xRD + ((long)row * width), width);
+            var (scale, error, norm) = Quantise(x, quantised.Slice(row * 2 * pairs, 2 * pairs));
+            // |w| <= latent's scale x mostNorm, and |t p| <= |x| + |ε|. A float32 sum in any order is off by D roundings.
+            double slack = error + (weightError * (norm + error)) + ((width + 16) * HalfUlp * norm);
+            found[row].Begin(scale, (float)(mostNorm * slack * 1.0001), k, floor);
+        }
+        int tiles = (found.Length + IScreenTile.Rows - 1) / IScreenTile.Rows;
+        for (int tile = 0; tile < tiles; tile++)
+        {
+            Interleave(
+                quantised.Slice(tile * IScreenTile.Rows * 2 * pairs, IScreenTile.Rows * 2 * pairs),
+                IScreenTile.Rows,
+                scratch.Packed.Pointer + ((long)tile * IScreenTile.Rows * pairs)
+            );
+        }
+        switch (simd)
+        {
+            case SimdWidth.Vector512:
+                Multiply<ScreenTile512>(scratch, found, tiles);
+                break;
+            case SimdWidth.Vector256:
+                Multiply<ScreenTile256>(scratch, found, tiles);
+                break;
+            default:
+                Multiply<ScreenTileScalar>(scratch, found, tiles);
+                break;
+        }
+    }
+
+    private void Multiply<TTile>(Scratch scratch, ReadOnlySpan<ScreenedRow> found, int tiles)
+        where TTile : struct, IScreenTile
+    {
+        int* sums = scratch.Sums.Pointer;
+        for (int first = 0; first < features; first += TTile.Latents)
+        {
+            int* tileWeights = weights.Pointer + ((long)first * pairs);
+            for (int tile = 0; tile < tiles; tile++)
+            {
+                TTile.Multiply(
+                    scratch.Packed.Pointer + ((long)tile * IScreenTile.Rows * pairs),
+                    tileWeights,
+                    pairs,
+                    sums
+                );
+                int rows = Math.Min(IScreenTile.Rows, found.Length - (tile * IScreenTile.Rows));
+                for (int r = 0; r < rows; r++)
+                {
+                    var row = found[(tile * IScreenTile.Rows) + r];
+                    int* rowSums = sums + (r * TTile.Latents);
+                    ulong above = TTile.AtLeast(
+                        rowSums,
+                        scales.Pointer + first,
+                        biases.Pointer + first,
+                        row.Scale,
+                        row.Slack,
+                        row.Floor
+                    );
+                    for (; above != 0; above &= above - 1)
+                    {
+                        int latent = BitOperations.TrailingZeroCount(above);
+                        row.Add(first + latent, rowSums[latent]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// <summary>
+    /// Values as integers times a scale, so that their norm is at most <see cref="mostNorm"/> and each fits into an int16.
+    /// </summary>
+    /// <param name="valuesD">Values.</param>
+    /// <param name="quantised">Receives the integers.</param>
+    /// <returns>The scale, not finite where a value is not; the norm of what they are off by; the values' own.</returns>
+    private (float Scale, float Error, float Norm) Quantise(ReadOnlySpan<float> valuesD, Span<short> quantised)
+    {
+        float norm = Norm(valuesD);
+        float largest = MathF.Abs(TensorPrimitives.MaxMagnitude(valuesD));
+        float scale = Math.Max(SmallestScale, Math.Max(norm / mostNorm, largest / short.MaxValue));
+        if (!float.IsFinite(scale))
+        {
+            return (scale, scale, scale);
+        }
+        Span<float> rounded = width <= 8192 ? stackalloc float[width] : new float[width];
+        TensorPrimitives.Multiply(valuesD, 1 / scale, rounded);
+        TensorPrimitives.Round(rounded, rounded);
+        TensorPrimitives.ConvertSaturating<float, short>(rounded, quantised);
+        TensorPrimitives.MultiplyAdd(rounded, -scale, valuesD, rounded);
+        return (scale, Norm(rounded), norm);
+    }
+
+    /// <summary>At least the norm, though float32 may not hold its square.</summary>
+    private static float Norm(ReadOnlySpan<float> values)
+    {
+        float above = 1.0001f + (values.Length * HalfUlp);
+        float squared = TensorPrimitives.SumOfSquares(values);
+        if (squared > 1e-20f && float.IsFinite(squared))
+        {
+            return MathF.Sqrt(squared) * above;
+        }
+        double sum = 0;
+        foreach (float value in values)
+        {
+            sum += (double)value * value;
+        }
+        return (float)Math.Sqrt(sum) * above;
+    }
+
+    /// <summary>[n, D] of int16 to pairs of dimensions by row, [D / 2, n].</summary>
+    private void Interleave(ReadOnlySpan<short> quantised, int n, int* packed)
+    {
+        fixed (short* start = quantised)
+        {
+            int* source = (int*)start;
+            for (int p = 0; p < pairs; p++, packed += n)
+            {
+                for (int row = 0; row < n; row++)
+                {
+                    packed[row] = source[((long)row * pairs) + p];
+                }
+            }
+        }
+    }
+
+    /// <summary>The float32 scores of a row's candidates, and of those the k largest that are positive.</summary>
+    /// <returns>How many.</returns>
+    private int Rescore(float* xD, ScreenedRow found, int first, int k, SparseRows kept)
+    {
+        float[] values = Scores(xD, found);
+        float least = values.Length > k ? ThresholdSelect.NthLargest([.. values], k) : 0;
+        int equal = values.Length > k ? k - values.Count(value => value > least) : 0;
+        int entry = first;
+        for (int i = 0; i < values.Length; i++)
+        {
+            if (values[i] > 0 && (values[i] > least || (values[i] == least && equal-- > 0)))
+            {
+                (kept.Latents[entry], kept.Values[entry]) = (found.Latents[i], values[i]);
+                entry++;
+            }
+        }
+        return entry - first;
+    }
+
+    private float[] Scores(float* xD, ScreenedRow found)
+    {
+        var x = new ReadOnlySpan<float>(xD, width);
+        var values = new float[found.Count];
+        for (int i = 0; i < values.Length; i++)
+        {
+            int latent = found.Latents[i];
+            var w = new ReadOnlySpan<float>(W_encFD + ((long)latent * width), width);
+            values[i] = TensorPrimitives.Dot(w, x) + biases.Pointer[latent];
+        }
+        Interlocked.Add(ref rescored, values.Length);
+        return values;
+    }
+
+    /// <summary>Somewhat less than what would be the least value kept, were all rows like a few.</summary>
+    private float GuessFloor(float* xBD, int rows, int k, int threads)
+    {
+        int sampled = Math.Min(SampledRows, rows);
+        using var sample = new AlignedMemory<float>((long)sampled * width);
+        for (int i = 0; i < sampled; i++)
+        {
+            long row = (long)rows * i / sampled;
+            new ReadOnlySpan<float>(xBD + (row * width), width).CopyTo(new(sample.Pointer + ((long)i * width), width));
+        }
+        var least = new List<float>();
+        ForEachRow(
+            sample.Pointer,
+            sampled,
+            Math.Min(features, 4 * k),
+            float.Epsilon,
+            threads,
+            (_, found) =>
+            {
+                lock (least)
+                {
+                    least.AddRange(found.LeastValues());
+                }
+            }
+        );
+        return least.Count < sampled * k
+            ? float.Epsilon
+            : Math.Max(
+                float.Epsilon,
+                GuessUsed * ThresholdSelect.NthLargest(CollectionsMarshal.AsSpan(least), sampled * k)
+            );
+    }
+
+    /// <summary>What the candidates' scores are at the least, where that is not below the floor.</summary>
+    private float[] LeastOfBatch(int rows, float floor)
+    {
+        var least = new List<float>();
+        for (int row = 0; row < rows; row++)
+        {
+            foreach (float value in batchRows[row].LeastValues())
+            {
+                if (value >= floor)
+                {
+                    least.Add(value);
+                }
+            }
+        }
+        return [.. least];
+    }
+
+    private void KeepLargest(float[][] valuesOf, int wanted, SparseRows kept)
+    {
+        float[] all = [.. valuesOf.SelectMany(values => values).Where(value => value > 0)];
+        bool isChoice = all.Length > wanted;
+        float least = isChoice ? ThresholdSelect.NthLargest(all, wanted) : 0;
+        // Of the values equal to the least, as many as there is room for.
+        int equal = isChoice ? wanted - all.Count(value => value > least) : 0;
+        int entry = 0;
+        for (int row = 0; row < valuesOf.Length; row++)
+        {
+            kept.FirstB[row] = entry;
+            var latents = batchRows[row].Latents;
+            for (int i = 0; i < valuesOf[row].Length; i++)
+            {
+                float value = valuesOf[row][i];
+                if (value > least || (isChoice && value == least && equal-- > 0))
+                {
+                    (kept.Latents[entry], kept.Values[entry]) = (latents[i], value);
+                    entry++;
+                }
+            }
+            kept.EndB[row] = entry;
+        }
+    }
+
+    /// <summary>One thread's memory.</summary>
+    private sealed class Scratch(EncoderScreen screen) : IDisposable
+    {
+        public short[] Quantised { get; } = new short[screen.rowsAtATime * 2 * screen.pairs];
+
+        public AlignedMemory<int> Packed { get; } = new((long)screen.rowsAtATime * screen.pairs);
+
+        public AlignedMemory<int> Sums { get; } = new(IScreenTile.Rows * screen.latentsPerTile);
+
+        public ScreenedRow[] Rows { get; } =
+        [.. Enumerable.Range(0, screen.rowsAtATime).Select(_ => new ScreenedRow(screen))];
+
+        public void Dispose()
+        {
+            Packed.Dispose();
+            Sums.Dispose();
+        }
+    }
+}

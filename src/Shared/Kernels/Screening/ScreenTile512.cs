@@ -1,0 +1,99 @@
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace Pipeline.Shared.Kernels.Screening;
+
+/// <summary>4 rows by 64 latents in 16 registers of 512 bits.</summary>
+internal readonly struct ScreenTile512 : IScreenTile
+{
+    private const int Lanes = 16;
+
+    public static int Latents => 4 * Lanes;
+
+    public static unsafe void Multiply(int* xPR, int* wPL, int pairs, int* sumsRL)
+    {
+        var sum00 = Vector512<int>.Zero;
+        var sum01 = Vector512<int>.Zero;
+        var sum02 = Vector512<int>.Zero;
+        var sum03 = Vector512<int>.Zero;
+        var sum10 = Vector512<int>.Zero;
+        var sum11 = Vector512<int>.Zero;
+        var sum12 = Vector512<int>.Zero;
+        var sum13 = Vector512<int>.Zero;
+        var sum20 = Vector512<int>.Zero;
+        var sum21 = Vector512<int>.Zero;
+        var sum22 = Vector512<int>.Zero;
+        var sum23 = Vector512<int>.Zero;
+        var sum30 = Vector512<int>.Zero;
+        var sum31 = Vector512<int>.Zero;
+        var sum32 = Vector512<int>.Zero;
+        var sum33 = Vector512<int>.Zero;
+        for (int p = 0; p < pairs; p++, xPR += IScreenTile.Rows, wPL += 4 * Lanes)
+        {
+            var w0 = Vector512.Load(wPL).AsInt16();
+            var w1 = Vector512.Load(wPL + Lanes).AsInt16();
+            var w2 = Vector512.Load(wPL + (2 * Lanes)).AsInt16();
+            var w3 = Vector512.Load(wPL + (3 * Lanes)).AsInt16();
+            var x0 = Vector512.Create(xPR[0]).AsInt16();
+            sum00 += Avx512BW.MultiplyAddAdjacent(x0, w0);
+            sum01 += Avx512BW.MultiplyAddAdjacent(x0, w1);
+            sum02 += Avx512BW.MultiplyAddAdjacent(x0, w2);
+            sum03 += Avx512BW.MultiplyAddAdjacent(x0, w3);
+            var x1 = Vector512.Create(xPR[1]).AsInt16();
+            sum10 += Avx512BW.MultiplyAddAdjacent(x1, w0);
+            sum11 += Avx512BW.MultiplyAddAdjacent(x1, w1);
+            sum12 += Avx512BW.MultiplyAddAdjacent(x1, w2);
+            sum13 += Avx512BW.MultiplyAddAdjacent(x1, w3);
+            var x2 = Vector512.Create(xPR[2]).AsInt16();
+            sum20 += Avx512BW.MultiplyAddAdjacent(x2, w0);
+            sum21 += Avx512BW.MultiplyAddAdjacent(x2, w1);
+            sum22 += Avx512BW.MultiplyAddAdjacent(x2, w2);
+            sum23 += Avx512BW.MultiplyAddAdjacent(x2, w3);
+            var x3 = Vector512.Create(xPR[3]).AsInt16();
+            sum30 += Avx512BW.MultiplyAddAdjacent(x3, w0);
+            sum31 += Avx512BW.MultiplyAddAdjacent(x3, w1);
+            sum32 += Avx512BW.MultiplyAddAdjacent(x3, w2);
+            sum33 += Avx512BW.MultiplyAddAdjacent(x3, w3);
+        }
+        sum00.Store(sumsRL);
+        sum01.Store(sumsRL + Lanes);
+        sum02.Store(sumsRL + (2 * Lanes));
+        sum03.Store(sumsRL + (3 * Lanes));
+        sum10.Store(sumsRL + (4 * Lanes));
+        sum11.Store(sumsRL + (5 * Lanes));
+        sum12.Store(sumsRL + (6 * Lanes));
+        sum13.Store(sumsRL + (7 * Lanes));
+        sum20.Store(sumsRL + (8 * Lanes));
+        sum21.Store(sumsRL + (9 * Lanes));
+        sum22.Store(sumsRL + (10 * Lanes));
+        sum23.Store(sumsRL + (11 * Lanes));
+        sum30.Store(sumsRL + (12 * Lanes));
+        sum31.Store(sumsRL + (13 * Lanes));
+        sum32.Store(sumsRL + (14 * Lanes));
+        sum33.Store(sumsRL + (15 * Lanes));
+    }
+
+    public static unsafe ulong AtLeast(
+        int* sumsL,
+        float* scalesL,
+        float* biasesL,
+        float xScale,
+        float slack,
+        float floor
+    )
+    {
+        ulong found = 0;
+        for (int i = 0; i < Latents; i += Lanes)
+        {
+            var product = Vector512.FusedMultiplyAdd(
+                Vector512.ConvertToSingle(Vector512.Load(sumsL + i)),
+                Vector512.Create(xScale),
+                Vector512.Create(slack)
+            );
+            var most = Vector512.FusedMultiplyAdd(product, Vector512.Load(scalesL + i), Vector512.Load(biasesL + i));
+            found |=
+                (ulong)Vector512.GreaterThanOrEqual(most, Vector512.Create(floor)).ExtractMostSignificantBits() << i;
+        }
+        return found;
+    }
+}
