@@ -139,11 +139,10 @@ public sealed unsafe class EncoderScreen : IDisposable
             xBD,
             kept.Rows,
             k,
-            float.Epsilon,
+            GuessFloors(xBD, kept.Rows, k, threads),
             threads,
             (row, found) =>
             {
-                found.KeepWhatMayBeLargest();
                 kept.FirstB[row] = row * k;
                 kept.EndB[row] = (row * k) + Rescore(xBD + ((long)row * width), found, row * k, k, kept);
             }
@@ -170,7 +169,7 @@ public sealed unsafe class EncoderScreen : IDisposable
         float[] least;
         while (true)
         {
-            ForEachRow(xBD, rows, 0, floor, threads, null);
+            ForEachRow(xBD, rows, 0, new Floors(floor, 0), threads, null);
             least = LeastOfBatch(rows, floor);
             if (least.Length >= wanted || floor == float.Epsilon)
             {
@@ -211,7 +210,7 @@ public sealed unsafe class EncoderScreen : IDisposable
         );
 
     /// <summary>Screens rows in parallel; <paramref name="screened"/> is called for each on its thread, if given.</summary>
-    private void ForEachRow(float* xBD, int rows, int k, float floor, int threads, Action<int, ScreenedRow>? screened)
+    private void ForEachRow(float* xBD, int rows, int k, Floors floors, int threads, Action<int, ScreenedRow>? screened)
     {
         int rowTiles = (rows + IScreenTile.Rows - 1) / IScreenTile.Rows;
         int tilesAtATime = rowsAtATime / IScreenTile.Rows;
@@ -233,10 +232,16 @@ public sealed unsafe class EncoderScreen : IDisposable
                     int first = (int)((long)rowTiles * chunk / chunks) * IScreenTile.Rows;
                     int end = Math.Min(rows, (int)((long)rowTiles * (chunk + 1) / chunks) * IScreenTile.Rows);
                     var scratch = scratches[worker];
-                    var found = k > 0 ? scratch.Rows.AsSpan() : CollectionsMarshal.AsSpan(batchRows)[first..end];
-                    Screen(scratch, xBD + ((long)first * width), found[..(end - first)], k, floor);
+                    var pool = k > 0 ? scratch.Rows.AsSpan() : CollectionsMarshal.AsSpan(batchRows)[first..];
+                    var found = pool[..(end - first)];
+                    Screen(scratch, xBD + ((long)first * width), found, k, floors);
                     for (int row = first; row < end && screened is not null; row++)
                     {
+                        if (!found[row - first].KeepWhatMayBeLargest())
+                        {
+                            Screen(scratch, xBD + ((long)row * width), found.Slice(row - first, 1), k, Floors.Lowest);
+                            found[row - first].KeepWhatMayBeLargest();
+                        }
                         screened(row, found[row - first]);
                     }
                 }
@@ -244,7 +249,7 @@ public sealed unsafe class EncoderScreen : IDisposable
         );
     }
 
-    private void Screen(Scratch scratch, float* xRD, ReadOnlySpan<ScreenedRow> found, int k, float floor)
+    private void Screen(Scratch scratch, float* xRD, ReadOnlySpan<ScreenedRow> found, int k, Floors floors)
     {
         var quantised = scratch.Quantised.AsSpan();
         quantised.Clear();
@@ -254,7 +259,7 @@ public sealed unsafe class EncoderScreen : IDisposable
             var (scale, error, norm) = Quantise(x, quantised.Slice(row * 2 * pairs, 2 * pairs));
             // |w| <= latent's scale x mostNorm, and |t p| <= |x| + |ε|. A float32 sum in any order is off by D roundings.
             double slack = error + (weightError * (norm + error)) + ((width + 16) * HalfUlp * norm);
-            found[row].Begin(scale, (float)(mostNorm * slack * 1.0001), k, floor);
+            found[row].Begin(scale, (float)(mostNorm * slack * 1.0001), k, floors.Of(scale));
         }
         int tiles = (found.Length + IScreenTile.Rows - 1) / IScreenTile.Rows;
         for (int tile = 0; tile < tiles; tile++)
@@ -335,9 +340,24 @@ public sealed unsafe class EncoderScreen : IDisposable
         Span<float> rounded = width <= 8192 ? stackalloc float[width] : new float[width];
         TensorPrimitives.Multiply(valuesD, 1 / scale, rounded);
         TensorPrimitives.Round(rounded, rounded);
-        TensorPrimitives.ConvertSaturating<float, short>(rounded, quantised);
+        ToInt16(rounded, quantised);
         TensorPrimitives.MultiplyAdd(rounded, -scale, valuesD, rounded);
         return (scale, Norm(rounded), norm);
+    }
+
+    private static void ToInt16(ReadOnlySpan<float> whole, Span<short> quantised)
+    {
+        int i = 0;
+        for (; i <= whole.Length - Vector<short>.Count; i += Vector<short>.Count)
+        {
+            var low = Vector.ConvertToInt32(new Vector<float>(whole[i..]));
+            var high = Vector.ConvertToInt32(new Vector<float>(whole[(i + Vector<float>.Count)..]));
+            Vector.Narrow(low, high).CopyTo(quantised[i..]);
+        }
+        for (; i < whole.Length; i++)
+        {
+            quantised[i] = (short)whole[i];
+        }
     }
 
     /// <summary>At least the norm, though float32 may not hold its square.</summary>
@@ -406,8 +426,31 @@ public sealed unsafe class EncoderScreen : IDisposable
         return values;
     }
 
-    /// <summary>Somewhat less than what would be the least value kept, were all rows like a few.</summary>
+    /// <summary>Somewhat less than what would be each row's least value kept, were all rows like a few but for their norm.</summary>
+    private Floors GuessFloors(float* xBD, int rows, int k, int threads)
+    {
+        if (rows < 16 * SampledRows)
+        {
+            return Floors.Lowest;
+        }
+        var guesses = new float[SampledRows];
+        Sample(xBD, rows, k, threads, (row, found) => guesses[row] = found.Count < k ? 0 : found.Floor / found.Scale);
+        return new Floors(float.Epsilon, GuessUsed * guesses.Min());
+    }
+
+    /// <summary>Somewhat less than what would be the least value kept of the batch, were all rows like a few.</summary>
     private float GuessFloor(float* xBD, int rows, int k, int threads)
+    {
+        int sampled = Math.Min(SampledRows, rows);
+        var leastOf = new float[sampled][];
+        Sample(xBD, rows, Math.Min(features, 4 * k), threads, (row, found) => leastOf[row] = [.. found.LeastValues()]);
+        float[] least = [.. leastOf.SelectMany(values => values)];
+        float guess = least.Length < sampled * k ? 0 : GuessUsed * ThresholdSelect.NthLargest(least, sampled * k);
+        return Math.Max(float.Epsilon, guess);
+    }
+
+    /// <summary>Screens a few rows from all over the batch.</summary>
+    private void Sample(float* xBD, int rows, int k, int threads, Action<int, ScreenedRow> screened)
     {
         int sampled = Math.Min(SampledRows, rows);
         using var sample = new AlignedMemory<float>((long)sampled * width);
@@ -416,27 +459,7 @@ public sealed unsafe class EncoderScreen : IDisposable
             long row = (long)rows * i / sampled;
             new ReadOnlySpan<float>(xBD + (row * width), width).CopyTo(new(sample.Pointer + ((long)i * width), width));
         }
-        var least = new List<float>();
-        ForEachRow(
-            sample.Pointer,
-            sampled,
-            Math.Min(features, 4 * k),
-            float.Epsilon,
-            threads,
-            (_, found) =>
-            {
-                lock (least)
-                {
-                    least.AddRange(found.LeastValues());
-                }
-            }
-        );
-        return least.Count < sampled * k
-            ? float.Epsilon
-            : Math.Max(
-                float.Epsilon,
-                GuessUsed * ThresholdSelect.NthLargest(CollectionsMarshal.AsSpan(least), sampled * k)
-            );
+        ForEachRow(sample.Pointer, sampled, k, Floors.Lowest, threads, screened);
     }
 
     /// <summary>What the candidates' scores are at the least, where that is not below the floor.</summary>
@@ -479,6 +502,15 @@ public sealed unsafe class EncoderScreen : IDisposable
             }
             kept.EndB[row] = entry;
         }
+    }
+
+    /// <summary>What a row's scores must reach to be of interest; guessed too high, the row is screened again.</summary>
+    private readonly record struct Floors(float Least, float PerScale)
+    {
+        /// <summary>Whatever is positive.</summary>
+        public static readonly Floors Lowest = new(float.Epsilon, 0);
+
+        public float Of(float scale) => Math.Max(Least, PerScale * scale);
     }
 
     /// <summary>One thread's memory.</summary>

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
@@ -10,6 +11,7 @@ internal readonly struct ScreenTile256 : IScreenTile
 
     public static int Latents => 2 * Lanes;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static unsafe void Multiply(int* xPR, int* wPL, int pairs, int* sumsRL)
     {
         var sum00 = Vector256<int>.Zero;
@@ -47,6 +49,7 @@ internal readonly struct ScreenTile256 : IScreenTile
         sum31.Store(sumsRL + (7 * Lanes));
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static unsafe ulong AtLeast(
         int* sumsL,
         float* scalesL,

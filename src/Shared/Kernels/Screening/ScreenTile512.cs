@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
@@ -10,6 +11,7 @@ internal readonly struct ScreenTile512 : IScreenTile
 
     public static int Latents => 4 * Lanes;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static unsafe void Multiply(int* xPR, int* wPL, int pairs, int* sumsRL)
     {
         var sum00 = Vector512<int>.Zero;
@@ -73,6 +75,7 @@ internal readonly struct ScreenTile512 : IScreenTile
         sum33.Store(sumsRL + (15 * Lanes));
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static unsafe ulong AtLeast(
         int* sumsL,
         float* scalesL,

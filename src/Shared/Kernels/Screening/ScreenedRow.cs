@@ -31,9 +31,9 @@ internal sealed class ScreenedRow(EncoderScreen screen)
     public void Begin(float scale, float slack, int kept, float floor)
     {
         (Scale, Slack, k, Floor, Count) = (scale, slack, kept, floor, 0);
-        if (latents.Length < Math.Max(LeastCapacity, 4 * kept))
+        if (latents.Length < Math.Max(LeastCapacity, 8 * kept))
         {
-            Grow(Math.Max(LeastCapacity, 4 * kept));
+            Grow(Math.Max(LeastCapacity, 8 * kept));
         }
     }
 
@@ -55,13 +55,13 @@ internal sealed class ScreenedRow(EncoderScreen screen)
     }
 
     /// <summary>Raises the floor to what k latents surely reach.</summary>
-    public void KeepWhatMayBeLargest()
+    /// <returns>Whether the k largest are among the candidates; not where the floor is above what k latents reach.</returns>
+    public bool KeepWhatMayBeLargest()
     {
-        if (Count > k)
-        {
-            LeastValues().CopyTo(least);
-            KeepFrom(ThresholdSelect.NthLargest(least.AsSpan(0, Count), k));
-        }
+        float surely = Count < k ? 0 : ThresholdSelect.NthLargest(LeastValues(), k);
+        bool isComplete = surely >= Floor || Floor == float.Epsilon;
+        KeepFrom(surely);
+        return isComplete;
     }
 
     /// <summary>Drops what cannot reach <paramref name="floor"/>.</summary>
@@ -80,8 +80,8 @@ internal sealed class ScreenedRow(EncoderScreen screen)
         Count = kept;
     }
 
-    /// <summary>What each candidate's score is at the least; valid until the next call.</summary>
-    public ReadOnlySpan<float> LeastValues()
+    /// <summary>What each candidate's score is at the least; the caller's until the next call.</summary>
+    public Span<float> LeastValues()
     {
         for (int i = 0; i < Count; i++)
         {
