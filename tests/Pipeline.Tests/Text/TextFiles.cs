@@ -31,6 +31,26 @@ internal static class TextFiles
             )
         );
 
+    /// <summary>A paragraph a sentence, which FEVER's are not.</summary>
+    public static string Fever(IEnumerable<Document> documents) =>
+        string.Concat(
+            documents.Select(document =>
+                JsonSerializer.Serialize(
+                    new Dictionary<string, string>
+                    {
+                        ["id"] = Bracketed(document.Title).Replace(' ', '_'),
+                        ["text"] = Bracketed(document.Text),
+                        ["lines"] = string.Join(
+                            '\n',
+                            Bracketed(document.Text)
+                                .Split('\n')
+                                .Select((line, i) => $"{i}\t{line.Replace('\t', ' ')}\tlink")
+                        ),
+                    }
+                ) + "\n"
+            )
+        );
+
     /// <summary>A dump of pages whose texts are wikitext.</summary>
     public static string MediaWiki(IEnumerable<Document> documents) =>
         MediaWiki([
@@ -103,6 +123,9 @@ internal static class TextFiles
     }
 
     public static byte[] Compress(string text, string ending) => Compress(Encoding.UTF8.GetBytes(text), ending);
+
+    private static string Bracketed(string text) =>
+        text.Replace("(", "-LRB-", StringComparison.Ordinal).Replace(")", "-RRB-", StringComparison.Ordinal);
 
     private static Dictionary<string, string> Fields(Document document) =>
         new()
