@@ -6,6 +6,7 @@ using Pipeline.Shared;
 using Pipeline.Shared.Benchmarks;
 using Pipeline.Shared.Configuration;
 using Pipeline.Shared.Models;
+using Pipeline.Shared.Text;
 using Pipeline.Train;
 
 namespace Pipeline.Commands;
@@ -116,6 +117,14 @@ internal static class BenchCommand
                             Repeats.Of(parsed)
                         )
                     )
+            )
+        );
+        command.Subcommands.Add(
+            Benchmark(
+                "text",
+                "A text source read to its end against its files' bytes.",
+                [Text, Repeats],
+                parsed => TextBenchmark.Run(TextSources.Open(parsed.GetValue(Text)!, Text.Name), Repeats.Of(parsed))
             )
         );
         command.Subcommands.Add(

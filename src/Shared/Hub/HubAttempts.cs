@@ -15,14 +15,15 @@ internal sealed class HubAttempts(string what, int tries, IProgressSink progress
     public void Reached(long bytes) => furthest = Math.Max(furthest, bytes);
 
     /// <summary>Counts a failure.</summary>
-    public bool MayTryAgain()
+    /// <param name="most">Tries in a row, if fewer than usual.</param>
+    public bool MayTryAgain(int most = int.MaxValue)
     {
         if (furthest - counted >= CountsAsProgress)
         {
             (Failures, counted) = (0, furthest);
         }
         Failures++;
-        return Failures < tries;
+        return Failures < Math.Min(tries, most);
     }
 
     public void Say(Exception e, TimeSpan wait) =>

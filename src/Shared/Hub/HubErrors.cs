@@ -96,7 +96,7 @@ internal static class HubErrors
                 $"{reference}",
                 $"no {missing} in {cacheFolder}, and HF_HUB_OFFLINE is set",
                 "a complete copy in the cache",
-                $"Unset HF_HUB_OFFLINE and run: sae fetch {reference}"
+                $"Unset HF_HUB_OFFLINE and run: sae fetch {reference}; or name a local folder or file in its place"
             ).ToString()
         );
 

@@ -7,7 +7,8 @@ namespace Pipeline.Shared.Hub;
 /// <summary>
 /// The one retry policy of the hub client: 408, 429, 5xx, broken connections, stalls and answers that contradict each
 /// other are tried again after the wait the server asks for, else after an exponentially growing one with jitter. Tries
-/// are bounded by progress: <see cref="HubOptions.Tries"/> in a row without a MiB more than ever before end it.
+/// are bounded by progress: <see cref="HubOptions.Tries"/> in a row without a MiB more than ever before end it, and two
+/// where there is no network at all.
 /// </summary>
 internal sealed class HubRetry
 {
@@ -19,13 +20,19 @@ internal sealed class HubRetry
 
     private static readonly ResiliencePropertyKey<HubAttempts> Attempts = new("hub.attempts");
 
+    /// <summary>A machine without network should say so in seconds; one whose network fails later is worth more.</summary>
+    private const int TriesWithoutNetwork = 2;
+
     private readonly ResiliencePipeline pipeline;
-    private readonly int tries;
+    private readonly HubOptions options;
     private readonly Xoshiro256 jitter;
+
+    /// <summary>Something was heard from the hub.</summary>
+    private volatile bool isReached;
 
     public HubRetry(HubOptions options, TimeProvider time)
     {
-        tries = options.Tries;
+        this.options = options;
         jitter = new Xoshiro256(options.JitterSeed, "hub", "back-off");
         pipeline = new ResiliencePipelineBuilder { TimeProvider = time }
             .AddRetry(
@@ -36,7 +43,8 @@ internal sealed class HubRetry
                         ValueTask.FromResult(
                             retry.Outcome.Exception is HubTransientException e
                                 && !(e.Wait > LongestRequestedWait)
-                                && Of(retry.Context).MayTryAgain()
+                                && Of(retry.Context)
+                                    .MayTryAgain(isReached || !e.IsNoWay ? int.MaxValue : TriesWithoutNetwork)
                         ),
                     DelayGenerator = retry =>
                         ValueTask.FromResult<TimeSpan?>(
@@ -65,21 +73,26 @@ internal sealed class HubRetry
         CancellationToken cancel
     )
     {
-        var attempts = new HubAttempts(what, tries, progress);
+        var attempts = new HubAttempts(what, options.Tries, progress);
         var context = ResilienceContextPool.Shared.Get(cancel);
         context.Properties.Set(Attempts, attempts);
         try
         {
             return await pipeline
                 .ExecuteAsync(
-                    async inner => await work(Of(inner), inner.CancellationToken).ConfigureAwait(false),
+                    async inner =>
+                    {
+                        var result = await work(Of(inner), inner.CancellationToken).ConfigureAwait(false);
+                        isReached = true;
+                        return result;
+                    },
                     context
                 )
                 .ConfigureAwait(false);
         }
         catch (HubTransientException e)
         {
-            throw GaveUp(what, attempts, e);
+            throw e.IsNoWay && !isReached ? NoWay(what, e) : GaveUp(what, attempts, e);
         }
         finally
         {
@@ -106,6 +119,18 @@ internal sealed class HubRetry
             e
         );
     }
+
+    private StageFailedException NoWay(string what, HubTransientException e) =>
+        new(
+            new Fault(
+                what,
+                $"no way to {options.Endpoint.Host} ({e.InnerException!.Message})",
+                $"a network, or all of it in {options.CacheFolder}",
+                "Fetch it where there is a network (sae fetch NAME) and copy that cache here, or name a local folder or file in "
+                    + "its place (--set model=FOLDER, --set text=PATH). HF_ENDPOINT names a mirror, HF_HUB_CACHE another cache"
+            ).ToString(),
+            e
+        );
 
     private static HubAttempts Of(ResilienceContext context) => context.Properties.GetValue(Attempts, null!);
 

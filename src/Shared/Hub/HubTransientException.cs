@@ -1,3 +1,5 @@
+using System.Net.Sockets;
+
 namespace Pipeline.Shared.Hub;
 
 /// <summary>A failure of network or server that another try may mend. It never reaches a user: HubRetry words the last one.</summary>
@@ -8,4 +10,13 @@ internal sealed class HubTransientException(string message, TimeSpan? wait = nul
     : Exception(message, inner)
 {
     public TimeSpan? Wait => wait;
+
+    /// <summary>The hub's name has no address, or no network leads to it: a machine without network, if it lasts.</summary>
+    public bool IsNoWay =>
+        InnerException is HttpRequestException e
+        && (
+            e.HttpRequestError == HttpRequestError.NameResolutionError
+            || e.InnerException
+                is SocketException { SocketErrorCode: SocketError.NetworkUnreachable or SocketError.HostUnreachable }
+        );
 }

@@ -6,72 +6,84 @@ namespace Pipeline.Shared.Text;
 internal static class BoundedLines
 {
     public const int MaximumCharacters = 64 << 20;
+    private const int BufferCharacters = 1 << 14;
 
-    /// <summary>Each line without its ending, with its 1-based number.</summary>
+    /// <summary>Each line without its ending, with its 1-based number; decompressed where the name says so.</summary>
     public static IEnumerable<(int Number, string Line)> Read(string path)
     {
-        using var reader = new StreamReader(
-            new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1 << 16, FileOptions.SequentialScan),
-            new UTF8Encoding(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true)
-        );
-        for (int number = 1; ; number++)
+        using var reader = TextFile.Reader(TextFile.Open(path));
+        char[] buffer = new char[BufferCharacters];
+        var line = new StringBuilder(); // of which no end was seen yet
+        int number = 1;
+        bool any = false;
+        for (int read; (read = Fill(reader, buffer, path, number)) > 0; )
         {
-            if (NextLine(reader, path, number) is not { } line)
+            int start = !any && buffer[0] == '\uFEFF' ? 1 : 0; // a byte order mark
+            any = true;
+            for (int end; (end = buffer.AsSpan(start, read - start).IndexOf('\n')) >= 0; start += end + 1)
             {
-                yield break;
+                line.Append(buffer, start, end);
+                yield return (number, Take(line, path, number));
+                number++;
             }
-            yield return (number, line);
+            line.Append(buffer, start, read - start);
+            if (line.Length > MaximumCharacters)
+            {
+                throw TooLong(path, number);
+            }
+        }
+        if (line.Length > 0)
+        {
+            yield return (number, Take(line, path, number));
         }
     }
 
-    private static string? NextLine(StreamReader reader, string path, int number)
+    /// <summary>The error of bytes that are not UTF-8.</summary>
+    public static ConfigurationException NotUtf8(string path, int line, Exception inner) =>
+        new(
+            new Fault(
+                $"{path}: near line {line}",
+                "bytes that are not UTF-8",
+                "UTF-8 text",
+                "Convert the file"
+            ).ToString(),
+            inner
+        );
+
+    private static int Fill(StreamReader reader, char[] buffer, string path, int number)
     {
         try
         {
-            return ReadLine(reader, path, number);
+            return reader.Read(buffer);
         }
         catch (DecoderFallbackException e)
         {
-            throw new ConfigurationException(
-                new Fault(
-                    $"{path}: near line {number}",
-                    "bytes that are not UTF-8",
-                    "UTF-8 text",
-                    "Convert the file"
-                ).ToString(),
-                e
-            );
+            throw NotUtf8(path, number, e);
         }
     }
 
-    private static string? ReadLine(StreamReader reader, string path, int number)
+    private static string Take(StringBuilder line, string path, int number)
     {
-        var line = new StringBuilder();
-        bool any = false;
-        for (int c = reader.Read(); c >= 0; c = reader.Read())
+        if (line.Length > MaximumCharacters)
         {
-            any = true;
-            if (c == '\n')
-            {
-                break;
-            }
-            line.Append((char)c);
-            if (line.Length > MaximumCharacters)
-            {
-                throw new ConfigurationException(
-                    new Fault(
-                        $"{path}: line {number}",
-                        "a line of more than 64 M characters",
-                        "a document a line",
-                        "Split the document"
-                    ).ToString()
-                );
-            }
+            throw TooLong(path, number);
         }
         if (line.Length > 0 && line[^1] == '\r')
         {
             line.Length--;
         }
-        return any ? line.ToString() : null;
+        string taken = line.ToString();
+        line.Clear();
+        return taken;
     }
+
+    private static ConfigurationException TooLong(string path, int number) =>
+        new(
+            new Fault(
+                $"{path}: line {number}",
+                "a line of more than 64 M characters",
+                "a document a line",
+                "Split the document"
+            ).ToString()
+        );
 }

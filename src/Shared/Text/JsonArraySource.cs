@@ -8,13 +8,14 @@ public sealed class JsonArraySource(IReadOnlyList<string> files) : ITextSource
 {
     public IReadOnlyList<string> Files => files;
 
-    public static bool Reads(string path) => path.EndsWith(".json", StringComparison.OrdinalIgnoreCase);
+    public static bool Reads(string path) =>
+        TextFile.PlainPath(path).EndsWith(".json", StringComparison.OrdinalIgnoreCase);
 
-    public IEnumerable<Document> Read() => files.SelectMany(ReadFile);
+    public IEnumerable<Document> Read() => files.SelectMany(ReadFile).Where(document => document.HasText);
 
     private static IEnumerable<Document> ReadFile(string file)
     {
-        using var stream = new BoundedStretches(File.OpenRead(file), file);
+        using var stream = new BoundedStretches(TextFile.Open(file), file, BoundedLines.MaximumCharacters);
         using var items = JsonSerializer
             .DeserializeAsyncEnumerable<JsonElement>(stream)
             .ToBlockingEnumerable()
@@ -28,7 +29,7 @@ public sealed class JsonArraySource(IReadOnlyList<string> files) : ITextSource
                     "",
                     JsonDocuments.Text(items.Current, where)
                 )
-                : JsonDocuments.Of(items.Current, where);
+                : JsonDocuments.Of(items.Current, where, index.ToString(CultureInfo.InvariantCulture));
         }
     }
 

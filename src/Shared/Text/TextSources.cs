@@ -4,7 +4,9 @@ namespace Pipeline.Shared.Text;
 public static class TextSources
 {
     private const string Supported =
-        "*.jsonl or *.json of {id,title,text}, WikiExtractor files (wiki_NN), WikiText (*.raw, *.tokens), *.txt, or a folder of one of these";
+        "*.jsonl or *.json of {id,title,text}, *.parquet with these columns, MediaWiki dumps (*.xml), FEVER's wiki-NNN.jsonl, "
+        + "WikiExtractor files (wiki_NN), WikiText (*.raw, *.tokens), *.txt, each also with .gz, .bz2 or .zst (Parquet "
+        + "compresses by itself), or a folder of one of these";
 
     /// <param name="path">A file or a folder.</param>
     /// <param name="where">File and field that named the path, for the message.</param>
@@ -21,6 +23,9 @@ public static class TextSources
         ITextSource[] candidates =
         [
             new JsonLinesSource([.. files.Where(JsonLinesSource.Reads)]),
+            new FeverSource([.. files.Where(FeverSource.Reads)]),
+            new ParquetSource([.. files.Where(ParquetSource.Reads)]),
+            new MediaWikiSource([.. files.Where(MediaWikiSource.Reads)]),
             new JsonArraySource([.. files.Where(JsonArraySource.Reads)]),
             new WikiExtractorSource([.. files.Where(WikiExtractorSource.Reads)]),
             new WikiTextSource([.. files.Where(WikiTextSource.Reads)]),

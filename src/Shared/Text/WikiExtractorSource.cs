@@ -1,5 +1,4 @@
 using System.Net;
-using System.Text;
 using System.Text.RegularExpressions;
 
 namespace Pipeline.Shared.Text;
@@ -13,14 +12,15 @@ public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : I
     public IReadOnlyList<string> Files => files;
 
     public static bool Reads(string path) =>
-        Path.GetFileName(path).StartsWith("wiki_", StringComparison.Ordinal) && Path.GetExtension(path) == "";
+        Path.GetFileName(path).StartsWith("wiki_", StringComparison.Ordinal)
+        && Path.GetExtension(TextFile.PlainPath(path)) == "";
 
     public IEnumerable<Document> Read() => files.SelectMany(ReadFile);
 
     private static IEnumerable<Document> ReadFile(string file)
     {
         (string Id, string Title)? open = null;
-        var body = new StringBuilder();
+        var body = new BoundedText(file);
         int openedAt = 0;
         foreach (var (number, line) in BoundedLines.Read(file))
         {
@@ -37,11 +37,10 @@ public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : I
                 }
                 open = (match.Groups["id"].Value, WebUtility.HtmlDecode(match.Groups["title"].Value));
                 openedAt = number;
-                body.Clear();
             }
             else if (line == "</doc>")
             {
-                string text = Body(body, page.Title);
+                string text = Body(body.Take(), page.Title);
                 open = null;
                 if (text.Length > 0)
                 {
@@ -50,7 +49,7 @@ public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : I
             }
             else
             {
-                body.Append(line).Append('\n');
+                body.AppendLine(line);
             }
         }
         if (open is not null)
@@ -59,9 +58,9 @@ public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : I
         }
     }
 
-    private static string Body(StringBuilder lines, string title)
+    private static string Body(string lines, string title)
     {
-        string text = WebUtility.HtmlDecode(lines.ToString()).Trim();
+        string text = WebUtility.HtmlDecode(lines).Trim();
         if (text == title)
         {
             return "";

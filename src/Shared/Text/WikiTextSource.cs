@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace Pipeline.Shared.Text;
 
 /// <summary>WikiText files (*.raw, *.tokens): articles under <c> = Title = </c> headings, one document each.</summary>
@@ -7,14 +5,15 @@ public sealed class WikiTextSource(IReadOnlyList<string> files) : ITextSource
 {
     public IReadOnlyList<string> Files => files;
 
-    public static bool Reads(string path) => Path.GetExtension(path) is ".raw" or ".tokens";
+    public static bool Reads(string path) => Path.GetExtension(TextFile.PlainPath(path)) is ".raw" or ".tokens";
 
     public IEnumerable<Document> Read() => files.SelectMany(ReadFile);
 
     private static IEnumerable<Document> ReadFile(string file)
     {
+        string name = Path.GetFileName(TextFile.PlainPath(file));
         string title = "";
-        var body = new StringBuilder();
+        var body = new BoundedText(file);
         int index = 0;
         foreach (var (_, line) in BoundedLines.Read(file))
         {
@@ -24,18 +23,17 @@ public sealed class WikiTextSource(IReadOnlyList<string> files) : ITextSource
                 && !line.StartsWith(" = = ", StringComparison.Ordinal);
             if (isTitle)
             {
-                if (body.ToString().Trim().Length > 0)
+                if (body.Take().Trim() is { Length: > 0 } text)
                 {
-                    yield return new Document($"{Path.GetFileName(file)}#{index++}", title, body.ToString().Trim());
+                    yield return new Document($"{name}#{index++}", title, text);
                 }
                 title = line.Trim().Trim('=').Trim();
-                body.Clear();
             }
-            body.Append(line).Append('\n');
+            body.AppendLine(line);
         }
-        if (body.ToString().Trim().Length > 0)
+        if (body.Take().Trim() is { Length: > 0 } rest)
         {
-            yield return new Document($"{Path.GetFileName(file)}#{index}", title, body.ToString().Trim());
+            yield return new Document($"{name}#{index}", title, rest);
         }
     }
 }

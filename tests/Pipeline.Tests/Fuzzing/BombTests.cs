@@ -6,6 +6,7 @@ using Pipeline.Shared.Configuration;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Text;
 using Pipeline.Shared.Tokens;
+using Pipeline.Tests.Text;
 
 namespace Pipeline.Tests.Fuzzing;
 
@@ -23,6 +24,8 @@ public sealed class BombTests : IDisposable
     [InlineData("text.json", "[\"")]
     [InlineData("wiki_00", "<doc id=\"1\" title=\"a\">\n")]
     [InlineData("text.txt", "")]
+    [InlineData("wiki-001.jsonl", "{\"id\": \"a\", \"lines\": \"0\\t")]
+    [InlineData("dump.xml", "<mediawiki><page><title>")]
     public void A_line_of_a_gigabyte_is_refused_in_bounded_memory(string name, string begin)
     {
         string path = folder[name];
@@ -42,11 +45,33 @@ public sealed class BombTests : IDisposable
         (PeakRss() - before).Should().BeLessThan(MostBytes);
     }
 
+    /// <summary>A gigabyte of one letter, or of short lines, in about a megabyte or less.</summary>
+    [Theory]
+    [InlineData(".gz", "a")]
+    [InlineData(".gz", "\n")]
+    [InlineData(".bz2", "a")]
+    [InlineData(".bz2", "\n")]
+    [InlineData(".zst", "a")]
+    [InlineData(".zst", "\n")]
+    public void A_compression_bomb_is_refused_in_bounded_memory(string ending, string filling)
+    {
+        string path = folder["text.jsonl" + ending];
+        byte[] part = TextFiles.Compress(string.Concat(Enumerable.Repeat(filling, 64 << 20)), ending);
+        TempFolder.Overwrite(path, [.. Enumerable.Repeat(part, 16).SelectMany(bytes => bytes)]);
+        long before = PeakRss();
+
+        ((Action)(() => ReadAll(path))).Should().Throw<ConfigurationException>().Which.Message.Should().Contain(path);
+
+        (PeakRss() - before).Should().BeLessThan(MostBytes);
+    }
+
     [Theory]
     [InlineData("text.jsonl")]
     [InlineData("text.json")]
     [InlineData("wiki_00")]
     [InlineData("wiki.test.raw")]
+    [InlineData("wiki-001.jsonl")]
+    [InlineData("dump.xml")]
     [InlineData("text.txt")]
     public void Text_that_is_not_UTF8_is_refused(string name)
     {

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text;
+using Parquet;
 using Pipeline.Shared;
 using Pipeline.Shared.Activations;
 using Pipeline.Shared.Artifacts;
@@ -12,6 +13,7 @@ using Pipeline.Shared.Text;
 using Pipeline.Shared.Tokens;
 using Pipeline.Tests.Activations;
 using Pipeline.Tests.Pipelines;
+using Pipeline.Tests.Text;
 using static TorchSharp.torch;
 
 namespace Pipeline.Tests.Fuzzing;
@@ -215,18 +217,54 @@ public sealed class FuzzTests : IClassFixture<TinyRun>, IDisposable
     )]
     [InlineData("wiki.test.raw", " = A = \n\n Text . \n = = B = = \n more \n = C = \n x \n")]
     [InlineData("plain.txt", "One.\n\nTwo é.\n")]
-    public void Texts(string name, string text) =>
-        Fuzz(
-            [Encoding.UTF8.GetBytes(text)],
-            name,
-            path =>
-            {
-                foreach (var document in TextSources.Open(path, "text").Read())
-                {
-                    _ = document.Text.Length;
-                }
-            }
+    [InlineData(
+        "wiki-001.jsonl",
+        "{\"id\": \"A_-LRB-b-RRB-\", \"lines\": \"0\\tOne -LSB- .\\tlink\\n1\\t\"}\n{\"id\": \"C\", \"lines\": \"0\\t\"}\n"
+    )]
+    [InlineData(
+        "dump.xml",
+        "<mediawiki><siteinfo><namespaces><namespace key=\"6\">File</namespace></namespaces></siteinfo>\n<page><title>A &amp; B"
+            + "</title><ns>0</ns><id>1</id><revision><id>2</id><text xml:space=\"preserve\">'''A''' {{b|{{{c}}}}} [[d|e]] [http://f g] "
+            + "&lt;ref name=x&gt;h&lt;/ref&gt; ({{i}}; j)\n== k ==\n{|\n| l\n|}\n* m</text></revision></page></mediawiki>"
+    )]
+    public void Texts(string name, string text) => Fuzz([Encoding.UTF8.GetBytes(text)], name, ReadTexts);
+
+    [Theory]
+    [InlineData(".gz")]
+    [InlineData(".bz2")]
+    [InlineData(".zst")]
+    public void Compressed_texts(string ending)
+    {
+        string text = string.Concat(
+            Enumerable.Range(0, 50).Select(i => $"{{\"id\": {i}, \"text\": \"Text {i * 7919}.\"}}\n")
         );
+        byte[] whole = TextFiles.Compress(text, ending);
+        Fuzz([whole, [.. whole, .. TextFiles.Compress("{\"text\": \"é\"}", ending)]], "text.jsonl" + ending, ReadTexts);
+    }
+
+    [Fact]
+    public void Parquet_texts()
+    {
+        var corpus = new List<byte[]>();
+        foreach (var compression in new[] { CompressionMethod.None, CompressionMethod.Snappy, CompressionMethod.Zstd })
+        {
+            Document[] rows =
+            [
+                .. Enumerable.Range(0, 20).Select(i => new Document($"{i}", "Same", $"Text {i * 7919} é")),
+            ];
+            TextFiles.WriteParquet(folder["seed.parquet"], rows, compression, rowGroup: 8);
+            corpus.Add(File.ReadAllBytes(folder["seed.parquet"]));
+        }
+        Fuzz(corpus, "text.parquet", ReadTexts);
+    }
+
+    private static void ReadTexts(string path)
+    {
+        foreach (var document in TextSources.Open(path, "text").Read())
+        {
+            _ = document.Text.Length;
+        }
+    }
 
     private void Fuzz(IReadOnlyList<byte[]> corpus, string name, Action<string> parse)
     {

@@ -57,6 +57,36 @@ public sealed class FetchProcessTests
     }
 
     [Fact]
+    public async Task Eight_processes_fetching_the_same_file_at_once_download_it_once()
+    {
+        const int processes = 8;
+        await using var test = await HubTest.StartAsync();
+        byte[] content = HubTest.Bytes(3 * MiB);
+        test.Server.Add("big.bin", content);
+        // The first does not get its file before the last has begun.
+        test.Server.Script(
+            Route.Cdn,
+            async exchange =>
+            {
+                while (test.Server.Count(Route.Revision) < processes)
+                {
+                    await Task.Delay(2, exchange.Context.RequestAborted);
+                }
+                await exchange.BodyAsync();
+            }
+        );
+
+        Process[] started = [.. Enumerable.Range(0, processes).Select(_ => Start(test))];
+        SaeProcess.Result[] results = [.. started.Select(SaeProcess.Finish)];
+
+        results.Should().OnlyContain(result => result.ExitCode == 0);
+        test.Server.BodyBytes.Should().Be(content.Length);
+        string path = results.Select(result => result.Output.Trim()).Distinct().Should().ContainSingle().Subject;
+        File.ReadAllBytes(path).AsSpan().SequenceEqual(content).Should().BeTrue();
+        test.ShouldBeSound(string.Concat(results.Select(result => result.Output + result.Error)));
+    }
+
+    [Fact]
     public async Task A_terminated_fetch_exits_with_5_and_keeps_what_arrived()
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "SIGTERM is Unix'.");

@@ -299,6 +299,20 @@ public sealed class HubClientTests
     }
 
     [Fact]
+    public async Task A_machine_without_network_is_told_in_seconds_what_to_fetch_and_how_to_do_without()
+    {
+        await using var test = await HubTest.StartAsync();
+        using var client = new HubClient(test.Options(), new NoNetwork(), test.Time);
+
+        var fetch = () => client.FetchAsync(HubReference.Parse(AtCommit), test);
+
+        (await fetch.Should().ThrowAsync<StageFailedException>()).WithMessage(
+            $"{AtCommit}: found no way to*sae fetch*--set model=FOLDER*--set text=PATH*HF_ENDPOINT*"
+        );
+        test.Time.Waits.Should().ContainSingle().Which.Should().BeLessThan(TimeSpan.FromSeconds(3));
+    }
+
+    [Fact]
     public async Task Cancelling_keeps_what_arrived()
     {
         await using var test = await HubTest.StartAsync();
@@ -348,5 +362,13 @@ public sealed class HubClientTests
         Directory.CreateDirectory(Path.GetDirectoryName(link)!);
         TempFolder.Overwrite(blob, file.Content);
         File.CreateSymbolicLink(link, Path.GetRelativePath(Path.GetDirectoryName(link)!, blob));
+    }
+
+    private sealed class NoNetwork : HttpMessageHandler
+    {
+        protected override Task<HttpResponseMessage> SendAsync(
+            HttpRequestMessage request,
+            CancellationToken cancellationToken
+        ) => throw new HttpRequestException(HttpRequestError.NameResolutionError, "Name or service not known");
     }
 }

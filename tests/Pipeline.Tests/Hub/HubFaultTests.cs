@@ -351,6 +351,7 @@ public sealed class HubFaultTests
         if (error is null)
         {
             await fetch();
+            Tell(test, name, "the right file");
             (await File.ReadAllBytesAsync(snapshot!.Path, TestContext.Current.CancellationToken))
                 .AsSpan()
                 .SequenceEqual(Content)
@@ -362,6 +363,7 @@ public sealed class HubFaultTests
         else
         {
             var thrown = (await fetch.Should().ThrowAsync<PipelineException>()).WithMessage(says).Which;
+            Tell(test, name, thrown.GetType().Name);
             thrown.Should().BeOfType(error);
             test.ShouldBeSound(thrown.ToString());
             if (error == typeof(CorruptArtifactException))
@@ -378,6 +380,19 @@ public sealed class HubFaultTests
         {
             test.Time.Waits.Should().Contain(wait => Math.Abs(wait.TotalSeconds - seconds) < 1.5);
         }
+    }
+
+    /// <summary>A row of the table in docs/reliability.md (-diagnostics shows them).</summary>
+    private static void Tell(HubTest test, string name, string outcome)
+    {
+        long again = Math.Max(0, test.Server.BodyBytes - Size);
+        double waited = test.Time.Waits.Sum(wait => wait.TotalSeconds);
+        TestContext.Current.SendDiagnosticMessage(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"| {name} | {test.Server.Requests.Count} | {test.Server.Bodies.Count()} | {again} | {waited:0} | {outcome} |"
+            )
+        );
     }
 
     private static Task Abort(Exchange exchange)

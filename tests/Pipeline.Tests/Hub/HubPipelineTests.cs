@@ -1,8 +1,10 @@
+using Pipeline.Shared.Text;
 using Pipeline.Tests.Pipelines;
+using Pipeline.Tests.Text;
 
 namespace Pipeline.Tests.Hub;
 
-/// <summary>A pipeline whose model is a name on the hub.</summary>
+/// <summary>A pipeline whose model or text is a name on the hub.</summary>
 public sealed class HubPipelineTests(TinyRun tiny) : IClassFixture<TinyRun>
 {
     [Fact]
@@ -56,6 +58,43 @@ public sealed class HubPipelineTests(TinyRun tiny) : IClassFixture<TinyRun>
         }
         ArtifactHashes.Of(folder["offline"]).Should().Equal(ArtifactHashes.Of(folder["fetched"]));
         test.ShouldBeSound(fetched.Output + fetched.Error + offline.Output + offline.Error);
+    }
+
+    [Fact]
+    public async Task A_configuration_of_a_dataset_on_the_hub_is_the_text_of_a_run()
+    {
+        await using var test = await HubTest.StartAsync();
+        using var folder = new TempFolder();
+        var documents = TextSources.Open(tiny.Text, "test").Read().ToList();
+        for (int part = 0; part < 2; part++)
+        {
+            string name = $"train-0000{part}-of-00002.parquet";
+            TextFiles.WriteParquet(folder[name], [.. documents.Skip(part * 30).Take(30)]);
+            test.Server.Add($"20231101.en/{name}", File.ReadAllBytes(folder[name]));
+        }
+        test.Server.Add("20231101.de/train-00000-of-00001.parquet", File.ReadAllBytes(tiny.Text));
+        test.Server.Add("README.md", "wikipedia");
+        string[] arguments = ["run", tiny.Pipeline, "--threads", "1", "--only", "harvest", "--out"];
+
+        var local = SaeProcess.Run([.. arguments, folder["local"]]);
+        var fetched = Run(
+            test,
+            offline: null,
+            [
+                .. arguments,
+                folder["fetched"],
+                "--set",
+                $"text=hf://datasets/{HubServer.Repository}@{HubServer.Commit}/20231101.en",
+            ]
+        );
+
+        local.ExitCode.Should().Be(0, local.Error);
+        fetched.ExitCode.Should().Be(0, fetched.Error);
+        documents.Should().HaveCount(60);
+        ArtifactHashes.Of(folder["fetched"]).Should().Equal(ArtifactHashes.Of(folder["local"])).And.NotBeEmpty();
+        test.Server.Requests.Should()
+            .NotContain(request => request.Target.Contains("/resolve/") && !request.Target.Contains(".en/"));
+        HubTest.ShouldNotHold(folder.Path, HubTest.TokenCanary);
     }
 
     private static SaeProcess.Result Run(HubTest test, string? offline, string[] arguments) =>

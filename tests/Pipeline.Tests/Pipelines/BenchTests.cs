@@ -9,6 +9,7 @@ public class BenchTests
     [InlineData("select --features 256 --k 4 --batch 32", "torch_topk_ms")]
     [InlineData("forward --d-model 16 --layers 2 --heads 2 --batch 1 --context 8", "gemm_share")]
     [InlineData("dataset --d-model 8 --rows 4096 --batch 256 --dtype int8", "rows_per_s")]
+    [InlineData("text --text data/text/encyclopedia.jsonl", "text_mb_per_s")]
     [InlineData("harvest --tokens 600 --context 32", "tokens_per_s")]
     [InlineData("evaluate --tokens 600 --context 32 --expansion 1 --k 4", "tokens_per_s")]
     public void A_benchmark_prints_its_figures_and_its_bound(string arguments, string own)
