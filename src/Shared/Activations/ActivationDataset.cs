@@ -113,7 +113,7 @@ public sealed class ActivationDataset : IDisposable
 
     public void Dispose() => Array.ForEach(shards, shard => shard.Dispose());
 
-    /// <inheritdoc cref="ActivationShard.Locate"/>
+    /// <summary>Says where rows [firstRow, firstRow + n) lie, and brings them into the page cache.</summary>
     internal void Locate(long firstRow, Span<StoredRow> rowsN)
     {
         foreach (var (shard, first, n) in Pieces(firstRow, rowsN.Length))
