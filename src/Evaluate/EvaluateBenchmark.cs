@@ -11,9 +11,8 @@ using static TorchSharp.torch;
 namespace Pipeline.Evaluate;
 
 /// <summary>
-/// The whole stage with untrained TopK SAEs, loading the model included. Bound: the forwards it needs and their
-/// cross-entropies alone: the means' forward, one clean forward, and from each hook on zero, mean and one splice an SAE
-/// (with KL).
+/// The whole stage with untrained TopK SAEs, loading the model included. Bound: the forwards it needs and their scores
+/// alone: one clean forward, and from each hook on one splice an SAE.
 /// </summary>
 public static class EvaluateBenchmark
 {
@@ -59,20 +58,12 @@ public static class EvaluateBenchmark
     private static void ForwardsAlone(Transformer model, Tensor tokensBT, IReadOnlyList<HookPoint> hooks, int splices)
     {
         using var scope = NewDisposeScope();
-        var deepest = hooks.MaxBy(hook => hook.Layer);
-        model.RunHooks(tokensBT, new ForwardHooks().Read(deepest, _ => { }));
         var clean = CleanBatch.Run(model, tokensBT, hooks);
-        foreach (var hook in hooks)
-        {
-            var ablation = new SpliceScore(measuresDivergence: false);
-            ablation.Add(model, clean, hook, clean.AtHook[hook]);
-            ablation.Add(model, clean, hook, clean.AtHook[hook]);
-            var spliced = new SpliceScore(measuresDivergence: true);
-            for (int i = 0; i < splices; i++)
-            {
-                spliced.Add(model, clean, hook, clean.AtHook[hook]);
-            }
-        }
+        var score = new SpliceScore();
+        var untouched = hooks.SelectMany(hook =>
+            Enumerable.Repeat(new Splice(score, hook, clean.AtHook[hook]), splices)
+        );
+        clean.Score(model, [.. untouched]);
     }
 
     private static StageFolder Fresh(RunInputs run, HookPoint hook, Shared.Configuration.SaeConfig sae)

@@ -20,12 +20,16 @@ namespace Pipeline.Evaluate;
 /// held-out text ──> contexts ──> clean forward ──> activations ──SAE──> x̂ ──splice──> loss, KL ──> metrics.json
 ///                                                      └── text each latent fires on ──> features.json
 /// </code>
-/// One clean forward serves every SAE; each SAE, and the zero and mean baselines of each hook, take one more.
+/// One clean forward serves every SAE; each SAE takes one more, from its hook on. <see cref="Baselines"/> are zero and mean
+/// ablation.
 /// </summary>
 public sealed class EvaluateStage
 {
     public const string MetricsName = "metrics.json";
     public const string FeaturesName = "features.json";
+
+    /// <summary>SAEs whose reconstructions are spliced in and compared with the clean forward together.</summary>
+    private const int SplicesAtATime = 4;
 
     private static readonly JsonSerializerOptions Indented = new()
     {
@@ -41,6 +45,7 @@ public sealed class EvaluateStage
 
     /// <summary>Of every hook at which a reconstruction is spliced in.</summary>
     private readonly Dictionary<HookPoint, Baselines> baselines;
+    private readonly Dictionary<HookPoint, (double Zero, double Mean)> ablated = [];
     private double cleanLoss;
     private long scored;
 
@@ -58,7 +63,10 @@ public sealed class EvaluateStage
         (this.run, config, this.progress, this.cancel) = (run, run.Config.Evaluate, progress, cancel);
         subjects = [.. pending.Select(p => new Subject(run, p.Hook, p.Sae, p.Folder))];
         int width = run.Model.Config.Width;
-        baselines = subjects.Select(s => s.Target).Distinct().ToDictionary(hook => hook, _ => new Baselines(width));
+        baselines = subjects
+            .Select(s => s.Target)
+            .Distinct()
+            .ToDictionary(hook => hook, hook => new Baselines(hook, width));
     }
 
     /// <summary>The stage's folder for one SAE, compared with what it would be made from now.</summary>
@@ -93,45 +101,71 @@ public sealed class EvaluateStage
         using var none = no_grad();
         RestoreCheckpoint();
         using var model = run.Model.Load(run.Device);
+        TakeMeans(model);
+        ForEachBatch("evaluate", tokens, batch => Evaluate(model, batch));
+        var contexts = Batches().SelectMany(batch => batch.Select(context => context.Tokens)).ToList();
+        foreach (var (hook, baseline) in baselines)
+        {
+            ablated[hook] = baseline.CrossEntropies(model, contexts);
+        }
+        // One pass served them all: each bears its share of the time.
+        var share = clock.Elapsed / subjects.Count;
+        subjects.ForEach(subject => Seal(subject, share));
+        subjects.ForEach(subject => subject.Dispose());
+    }
+
+    /// <summary>A pass of its own over the text, for baselines that cannot do without.</summary>
+    private void TakeMeans(Transformer model)
+    {
+        var before = baselines.Where(entry => !entry.Value.IsWholeStream).ToList();
+        if (before.Count == 0)
+        {
+            return;
+        }
         ForEachBatch(
             "evaluate (means)",
             meanTokens,
             batch =>
             {
                 var hooks = new ForwardHooks();
-                foreach (var (hook, baseline) in baselines)
-                {
-                    hooks.Read(hook, baseline.AddToMean);
-                }
+                before.ForEach(entry => hooks.Read(entry.Key, entry.Value.AddToMean));
                 model.RunHooks(ContextTensor.Of(batch, run.Device), hooks);
                 meanTokens += Tokens(batch);
             }
         );
-        ForEachBatch(
-            "evaluate",
-            tokens,
-            batch =>
-            {
-                var clean = CleanBatch.Run(
-                    model,
-                    ContextTensor.Of(batch, run.Device),
-                    [.. baselines.Keys.Union(subjects.Select(s => s.Hook))]
-                );
-                cleanLoss += clean.Loss;
-                scored += clean.Scored;
-                foreach (var (hook, baseline) in baselines)
-                {
-                    baseline.Add(model, clean, hook);
-                }
-                subjects.ForEach(subject => subject.Add(model, clean, batch));
-                tokens += Tokens(batch);
-            }
-        );
-        // One pass served them all: each bears its share of the time.
-        var share = clock.Elapsed / subjects.Count;
-        subjects.ForEach(subject => Seal(subject, share));
-        subjects.ForEach(subject => subject.Dispose());
     }
+
+    private void Evaluate(Transformer model, PackedContext[] batch)
+    {
+        var clean = CleanBatch.Run(
+            model,
+            ContextTensor.Of(batch, run.Device),
+            [.. baselines.Keys.Union(subjects.Select(s => s.Hook))]
+        );
+        double? loss = null;
+        foreach (var group in subjects.Chunk(SplicesAtATime))
+        {
+            using var scope = NewDisposeScope();
+            loss = clean.Score(model, [.. group.Select(subject => subject.Add(clean, batch))]);
+        }
+        cleanLoss += loss!.Value;
+        scored += clean.Scored;
+        foreach (var (hook, baseline) in baselines)
+        {
+            if (baseline.IsWholeStream)
+            {
+                baseline.AddToMean(clean.AtHook[hook]);
+            }
+            else
+            {
+                clean.Score(model, [.. baseline.SplicesOf(clean)]);
+            }
+        }
+        tokens += Tokens(batch);
+    }
+
+    /// <summary>What is evaluated.</summary>
+    private IEnumerable<PackedContext[]> Batches() => run.Batches(heldOut: true, config.Tokens.Value, config.Batch);
 
     private static long Tokens(PackedContext[] batch) => batch.Sum(context => (long)context.Tokens.Length);
 
@@ -140,7 +174,7 @@ public sealed class EvaluateStage
     {
         long seen = 0;
         long sinceCheckpoint = 0;
-        foreach (var batch in run.Batches(heldOut: true, config.Tokens.Value, config.Batch))
+        foreach (var batch in Batches())
         {
             seen += Tokens(batch);
             if (seen <= done)
@@ -222,17 +256,17 @@ public sealed class EvaluateStage
 
     private void Seal(Subject subject, TimeSpan wall)
     {
-        var baseline = baselines[subject.Target];
+        var (zero, mean) = ablated[subject.Target];
         double clean = cleanLoss / scored;
         double spliced = subject.Spliced.CrossEntropy;
         var metrics = subject.All.ToJson(run.Model.Config.Width);
         metrics["scored_tokens"] = scored;
         metrics["ce_clean"] = clean;
         metrics["ce_spliced"] = spliced;
-        metrics["ce_zero"] = baseline.Zero.CrossEntropy;
-        metrics["ce_mean"] = baseline.Mean.CrossEntropy;
-        metrics["loss_recovered"] = SpliceScore.Recovered(clean, spliced, baseline.Zero.CrossEntropy);
-        metrics["loss_recovered_mean"] = SpliceScore.Recovered(clean, spliced, baseline.Mean.CrossEntropy);
+        metrics["ce_zero"] = zero;
+        metrics["ce_mean"] = mean;
+        metrics["loss_recovered"] = SpliceScore.Recovered(clean, spliced, zero);
+        metrics["loss_recovered_mean"] = SpliceScore.Recovered(clean, spliced, mean);
         metrics["ce_delta"] = spliced - clean;
         metrics["kl"] = subject.Spliced.Divergence;
         metrics["dead_fraction"] = subject.Examples.Dead / (double)subject.Sae.Features;
@@ -252,50 +286,6 @@ public sealed class EvaluateStage
         );
     }
 
-    /// <summary>Zero and mean ablation of one hook, shared by its SAEs.</summary>
-    private sealed class Baselines(int width)
-    {
-        private readonly double[] sumD = new double[width];
-        private long tokens;
-
-        public SpliceScore Zero { get; } = new(measuresDivergence: false);
-
-        public SpliceScore Mean { get; } = new(measuresDivergence: false);
-
-        /// <summary>Everything summed so far.</summary>
-        public double[] State
-        {
-            get => [tokens, .. Zero.State, .. Mean.State, .. sumD];
-            set
-            {
-                tokens = (long)value[0];
-                Zero.State = value[1..4];
-                Mean.State = value[4..7];
-                value.AsSpan(7).CopyTo(sumD);
-            }
-        }
-
-        public void AddToMean(Tensor xBTD)
-        {
-            using var scope = NewDisposeScope();
-            double[] batchSum = xBTD.reshape(-1, width).to(float64).sum(dim: 0).cpu().data<double>().ToArray();
-            for (int i = 0; i < width; i++)
-            {
-                sumD[i] += batchSum[i];
-            }
-            tokens += xBTD.shape[0] * xBTD.shape[1];
-        }
-
-        public void Add(Transformer model, CleanBatch clean, HookPoint hook)
-        {
-            using var scope = NewDisposeScope();
-            float[] meanD = [.. sumD.Select(sum => (float)(sum / tokens))];
-            var x = clean.AtHook[hook];
-            Zero.Add(model, clean, hook, zeros_like(x));
-            Mean.Add(model, clean, hook, tensor(meanD, device: x.device).expand_as(x).contiguous());
-        }
-    }
-
     /// <summary>One SAE under evaluation.</summary>
     private sealed class Subject(RunInputs run, HookPoint hook, SaeConfig config, StageFolder folder) : IDisposable
     {
@@ -312,30 +302,27 @@ public sealed class EvaluateStage
 
         public ReconstructionMetrics WithoutBos { get; } = new(run.Model.Config.Width);
 
-        public SpliceScore Spliced { get; } = new(measuresDivergence: true);
+        public SpliceScore Spliced { get; } = new();
 
         public FeatureExamples Examples { get; } = new(config.FeaturesFor(run.Model.Config.Width), run.Tokenizer);
 
-        public void Add(Transformer model, CleanBatch clean, PackedContext[] batch)
+        /// <summary>Takes a batch in, but for its splice.</summary>
+        /// <returns>That splice, of the caller's dispose scope.</returns>
+        public Splice Add(CleanBatch clean, PackedContext[] batch)
         {
             using var scope = NewDisposeScope();
             var xBTD = clean.AtHook[hook];
             var latents = Sae.Encode(xBTD.reshape(-1, Sae.Width));
             var reconstructionRD = Sae.Decode(latents);
-            var targetRD = clean.AtHook[Target].reshape(-1, Sae.Width);
-            All.Add(targetRD, reconstructionRD, latents.ValuesBK);
-            var keptR = NotBos(batch);
-            WithoutBos.Add(
-                targetRD.index_select(0, keptR),
-                reconstructionRD.index_select(0, keptR),
-                latents.ValuesBK.index_select(0, keptR)
-            );
-            Examples.Add(
+            float[] values = latents.ValuesBK.cpu().data<float>().ToArray();
+            Measure(
                 batch,
-                latents.IndicesBK.cpu().data<long>().ToArray(),
-                latents.ValuesBK.cpu().data<float>().ToArray()
+                clean.AtHook[Target].cpu().data<float>().ToArray(),
+                reconstructionRD.cpu().data<float>().ToArray(),
+                values
             );
-            Spliced.Add(model, clean, Target, reconstructionRD.view(xBTD.shape));
+            Examples.Add(batch, latents.IndicesBK.cpu().data<long>().ToArray(), values);
+            return new Splice(Spliced, Target, reconstructionRD.view(xBTD.shape).MoveToOuterDisposeScope());
         }
 
         /// <summary>Everything summed and kept so far, by name.</summary>
@@ -363,18 +350,23 @@ public sealed class EvaluateStage
             return new SaeLensFormat().Load(folder).Sae;
         }
 
-        private Tensor NotBos(PackedContext[] batch)
+        /// <summary>Row-major [R, D], [R, D] and [R, K].</summary>
+        private void Measure(PackedContext[] batch, float[] targetsRD, float[] reconstructionsRD, float[] valuesRK)
         {
-            int? bos = run.Tokenizer.BosId;
-            long[] rows =
-            [
-                .. batch
-                    .SelectMany(context => context.Tokens)
-                    .Select((token, row) => (token, row: (long)row))
-                    .Where(entry => entry.token != bos)
-                    .Select(entry => entry.row),
-            ];
-            return tensor(rows, dtype: int64, device: run.Device);
+            int d = Sae.Width;
+            int[] tokens = [.. batch.SelectMany(context => context.Tokens)];
+            int kept = valuesRK.Length / tokens.Length;
+            for (int row = 0; row < tokens.Length; row++)
+            {
+                var target = targetsRD.AsSpan(row * d, d);
+                var reconstruction = reconstructionsRD.AsSpan(row * d, d);
+                var values = valuesRK.AsSpan(row * kept, kept);
+                All.Add(target, reconstruction, values);
+                if (tokens[row] != run.Tokenizer.BosId)
+                {
+                    WithoutBos.Add(target, reconstruction, values);
+                }
+            }
         }
     }
 }

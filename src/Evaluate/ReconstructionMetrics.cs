@@ -1,10 +1,9 @@
+using System.Numerics;
 using System.Text.Json.Nodes;
-using TorchSharp;
-using static TorchSharp.torch;
 
 namespace Pipeline.Evaluate;
 
-/// <summary>How well x̂ stands for x, summed over tokens in float64 as they stream by.</summary>
+/// <summary>How well x̂ stands for x, summed over tokens in float64 as they stream by: one reading of each row.</summary>
 internal sealed class ReconstructionMetrics
 {
     private readonly double[] sumD;
@@ -45,36 +44,26 @@ internal sealed class ReconstructionMetrics
         }
     }
 
-    /// <param name="xRD">Activations.</param>
-    /// <param name="reconstructionRD">x̂.</param>
-    /// <param name="valuesRK">The latents' activations.</param>
-    public void Add(Tensor xRD, Tensor reconstructionRD, Tensor valuesRK)
+    /// <summary>Adds one token.</summary>
+    /// <param name="xD">Its activation.</param>
+    /// <param name="reconstructionD">x̂.</param>
+    /// <param name="valuesK">Its latents' activations.</param>
+    public void Add(ReadOnlySpan<float> xD, ReadOnlySpan<float> reconstructionD, ReadOnlySpan<float> valuesK)
     {
-        if (xRD.shape[0] == 0)
+        var row = Sums(xD, reconstructionD);
+        tokens++;
+        foreach (float value in valuesK)
         {
-            return;
+            activeLatents += value != 0 ? 1 : 0;
+            latentSum += Math.Abs((double)value);
         }
-        using var scope = NewDisposeScope();
-        var x = xRD.to(float64);
-        var y = reconstructionRD.to(float64);
-        tokens += x.shape[0];
-        activeLatents += (valuesRK > 0).sum(float64).item<double>();
-        latentSum += valuesRK.abs().sum(float64).item<double>();
-        squaredError += (x - y).square().sum().item<double>();
-        var xSquaredR = x.square().sum(-1);
-        var ySquaredR = y.square().sum(-1);
-        var dotR = (x * y).sum(-1);
-        squaredInput += xSquaredR.sum().item<double>();
-        squaredReconstruction += ySquaredR.sum().item<double>();
-        dot += dotR.sum().item<double>();
+        squaredError += row.Error;
+        squaredInput += row.Input;
+        squaredReconstruction += row.Reconstruction;
+        dot += row.Dot;
         const double Tiny = 1e-300; // a zero vector counts as cosine 0 and ratio 0, not NaN
-        cosine += (dotR / (xSquaredR * ySquaredR).sqrt().clamp_min(Tiny)).sum().item<double>();
-        normRatio += (ySquaredR / xSquaredR.clamp_min(Tiny)).sqrt().sum().item<double>();
-        double[] batchSum = x.sum(dim: 0).data<double>().ToArray();
-        for (int i = 0; i < sumD.Length; i++)
-        {
-            sumD[i] += batchSum[i];
-        }
+        cosine += row.Dot / Math.Max(Math.Sqrt(row.Input * row.Reconstruction), Tiny);
+        normRatio += Math.Sqrt(row.Reconstruction / Math.Max(row.Input, Tiny));
     }
 
     /// <summary>The metrics by the names of metrics.json; <see cref="MetricDefinitions"/> says what each is.</summary>
@@ -95,5 +84,50 @@ internal sealed class ReconstructionMetrics
             ["l2_ratio"] = normRatio / tokens,
             ["relative_bias"] = squaredReconstruction / dot,
         };
+    }
+
+    /// <summary>|x - x̂|², |x|², |x̂|² and x·x̂; adds x to the sum over tokens on the way.</summary>
+    private (double Error, double Input, double Reconstruction, double Dot) Sums(
+        ReadOnlySpan<float> xD,
+        ReadOnlySpan<float> yD
+    )
+    {
+        var (errors, inputs, reconstructions, dots) = (
+            Vector<double>.Zero,
+            Vector<double>.Zero,
+            Vector<double>.Zero,
+            Vector<double>.Zero
+        );
+        int half = Vector<double>.Count;
+        int i = 0;
+        for (; i + Vector<float>.Count <= xD.Length; i += Vector<float>.Count)
+        {
+            Vector.Widen(new Vector<float>(xD[i..]), out var x0, out var x1);
+            Vector.Widen(new Vector<float>(yD[i..]), out var y0, out var y1);
+            var (e0, e1) = (x0 - y0, x1 - y1);
+            errors += (e0 * e0) + (e1 * e1);
+            inputs += (x0 * x0) + (x1 * x1);
+            reconstructions += (y0 * y0) + (y1 * y1);
+            dots += (x0 * y0) + (x1 * y1);
+            (new Vector<double>(sumD, i) + x0).CopyTo(sumD, i);
+            (new Vector<double>(sumD, i + half) + x1).CopyTo(sumD, i + half);
+        }
+        var sums = (
+            Error: Vector.Sum(errors),
+            Input: Vector.Sum(inputs),
+            Reconstruction: Vector.Sum(reconstructions),
+            Dot: Vector.Sum(dots)
+        );
+        for (; i < xD.Length; i++)
+        {
+            double x = xD[i];
+            double y = yD[i];
+            sums.Error += (x - y) * (x - y);
+            sums.Input += x * x;
+            sums.Reconstruction += y * y;
+            sums.Dot += x * y;
+            sumD[i] += x;
+        }
+        return sums;
     }
 }

@@ -4,20 +4,21 @@ using static TorchSharp.torch;
 
 namespace Pipeline.Evaluate;
 
+/// <summary>A value put in place of what the model has at a hook.</summary>
+/// <param name="Score">What it costs is added there.</param>
+/// <param name="Hook">Where.</param>
+/// <param name="ValueBTD">What.</param>
+internal sealed record Splice(SpliceScore Score, HookPoint Hook, Tensor ValueBTD);
+
 /// <summary>A batch through the untouched model: what every splice of it is compared with.</summary>
 /// <param name="TokensBT">int64.</param>
 /// <param name="ResidBTD">After the last block.</param>
-/// <param name="AtHook">The residual stream at each hook, [B, T, D].</param>
-/// <param name="Loss">Sum over next tokens of the cross-entropy, nats.</param>
-/// <param name="Scored">Next tokens.</param>
-internal sealed record CleanBatch(
-    Tensor TokensBT,
-    Tensor ResidBTD,
-    IReadOnlyDictionary<HookPoint, Tensor> AtHook,
-    double Loss,
-    long Scored
-)
+/// <param name="AtHook">What is at each hook, [B, T, D].</param>
+internal sealed record CleanBatch(Tensor TokensBT, Tensor ResidBTD, IReadOnlyDictionary<HookPoint, Tensor> AtHook)
 {
+    /// <summary>Next tokens.</summary>
+    public long Scored => TokensBT.shape[0] * (TokensBT.shape[1] - 1);
+
     public static CleanBatch Run(Transformer model, Tensor tokensBT, IReadOnlyList<HookPoint> hooks)
     {
         var atHook = new Dictionary<HookPoint, Tensor>();
@@ -27,14 +28,26 @@ internal sealed record CleanBatch(
             // The block's scope ends before this batch does.
             readers.Read(hook, x => atHook[hook] = x.clone().MoveToOuterDisposeScope());
         }
-        var residBTD = model.ForwardResidual(tokensBT, readers);
-        double loss = NextToken.Losses(model, residBTD, tokensBT).sum(float64).item<double>();
-        return new CleanBatch(tokensBT, residBTD, atHook, loss, tokensBT.shape[0] * (tokensBT.shape[1] - 1));
+        return new CleanBatch(tokensBT, model.ForwardResidual(tokensBT, readers), atHook);
+    }
+
+    /// <summary>Runs each splice from its hook on, and scores them together: the clean logits are computed once for all.</summary>
+    /// <returns>Cross-entropy of the untouched model, summed over the next tokens, nats.</returns>
+    public double Score(Transformer model, IReadOnlyList<Splice> splices)
+    {
+        using var scope = NewDisposeScope();
+        var splicedBTD = splices.Select(s => model.ForwardResidualWith(TokensBT, s.Hook, s.ValueBTD)).ToList();
+        var scores = NextToken.Compare(model, ResidBTD, splicedBTD, TokensBT);
+        for (int i = 0; i < splices.Count; i++)
+        {
+            splices[i].Score.Add(scores.Others[i].Loss, scores.Others[i].Divergence, Scored);
+        }
+        return scores.Loss;
     }
 }
 
-/// <summary>Cross-entropy, and divergence where asked for, of a model with one hook's value replaced, over all batches.</summary>
-internal sealed class SpliceScore(bool measuresDivergence)
+/// <summary>Cross-entropy and divergence of a model with one hook's value replaced, over all batches.</summary>
+internal sealed class SpliceScore
 {
     private double loss;
     private double divergence;
@@ -43,8 +56,8 @@ internal sealed class SpliceScore(bool measuresDivergence)
     /// <summary>Mean cross-entropy, nats a token.</summary>
     public double CrossEntropy => loss / scored;
 
-    /// <summary>Mean KL(clean ‖ spliced), nats a token; NaN where it was not asked for.</summary>
-    public double Divergence => measuresDivergence ? divergence / scored : double.NaN;
+    /// <summary>Mean KL(clean ‖ spliced), nats a token.</summary>
+    public double Divergence => divergence / scored;
 
     /// <summary>Everything summed so far.</summary>
     public double[] State
@@ -53,25 +66,14 @@ internal sealed class SpliceScore(bool measuresDivergence)
         set => (loss, divergence, scored) = (value[0], value[1], (long)value[2]);
     }
 
-    /// <param name="model">The model.</param>
-    /// <param name="clean">The batch without a splice.</param>
-    /// <param name="hook">Where.</param>
-    /// <param name="value">What takes the value's place, [B, T, D].</param>
-    public void Add(Transformer model, CleanBatch clean, HookPoint hook, Tensor value)
+    /// <param name="batchLoss">Cross-entropy, summed over the batch's next tokens.</param>
+    /// <param name="batchDivergence">KL(clean ‖ spliced), summed alike.</param>
+    /// <param name="tokens">Next tokens.</param>
+    public void Add(double batchLoss, double batchDivergence, long tokens)
     {
-        using var scope = NewDisposeScope();
-        var splicedBTD = model.ForwardResidualWith(clean.TokensBT, hook, value);
-        if (measuresDivergence)
-        {
-            var (batchLoss, batchDivergence) = NextToken.Compare(model, clean.ResidBTD, splicedBTD, clean.TokensBT);
-            loss += batchLoss;
-            divergence += batchDivergence;
-        }
-        else
-        {
-            loss += NextToken.Losses(model, splicedBTD, clean.TokensBT).sum(float64).item<double>();
-        }
-        scored += clean.Scored;
+        loss += batchLoss;
+        divergence += batchDivergence;
+        scored += tokens;
     }
 
     /// <summary>1 where a splice costs nothing, 0 where it costs what the baseline costs.</summary>

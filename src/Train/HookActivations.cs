@@ -15,7 +15,6 @@ internal sealed class HookActivations : IDisposable
     private readonly RunInputs run;
     private readonly ActivationDataset inputs;
     private readonly ActivationDataset? targets;
-    private readonly IActivationRows data;
     private readonly CancellationToken cancel;
 
     private HookActivations(
@@ -23,11 +22,7 @@ internal sealed class HookActivations : IDisposable
         ActivationDataset inputs,
         ActivationDataset? targets,
         CancellationToken cancel
-    )
-    {
-        (this.run, this.inputs, this.targets, this.cancel) = (run, inputs, targets, cancel);
-        data = targets is null ? inputs : new PairedRows(inputs, targets);
-    }
+    ) => (this.run, this.inputs, this.targets, this.cancel) = (run, inputs, targets, cancel);
 
     /// <summary>Every shard's hash is compared before a byte of it is used.</summary>
     /// <param name="run">The pipeline's inputs.</param>
@@ -38,14 +33,17 @@ internal sealed class HookActivations : IDisposable
     public static HookActivations Open(RunInputs run, HookPoint hook, HookPoint target, CancellationToken cancel)
     {
         var inputs = ActivationDataset.OpenHarvest(run.HarvestFolder, hook.ToString());
+        ActivationDataset? targets = null;
         try
         {
-            var targets = target == hook ? null : ActivationDataset.OpenHarvest(run.HarvestFolder, target.ToString());
+            targets = target == hook ? null : ActivationDataset.OpenHarvest(run.HarvestFolder, target.ToString());
+            RequireSameRows(run, inputs, targets);
             return new(run, inputs, targets, cancel);
         }
         catch
         {
             inputs.Dispose();
+            targets?.Dispose();
             throw;
         }
     }
@@ -53,18 +51,14 @@ internal sealed class HookActivations : IDisposable
     /// <summary>The training's batches from a step on.</summary>
     public PrefetchingBatches Batches(long fromStep)
     {
-        var cursor = NewCursor(data, "order");
-        cursor.Seek(fromStep * run.Config.Train.Batch);
-        return new PrefetchingBatches(cursor, run.Config.Train.Batch);
+        var cursors = NewCursors();
+        cursors.ForEach(cursor => cursor.Seek(fromStep * run.Config.Train.Batch));
+        return new PrefetchingBatches(cursors, run.Config.Train.Batch);
     }
 
     /// <summary>The first rows of the training's order, at most those there are; of the caller's dispose scope.</summary>
-    public TrainingBatch Sample(int rows)
-    {
-        var sampleBD = new float[Math.Min(rows, data.Rows) * data.Width];
-        NewCursor(data, "order").NextBatch(sampleBD);
-        return OnDevice(sampleBD);
-    }
+    public TrainingBatch Sample(int rows) =>
+        OnDevice([.. NewCursors().Select(cursor => NextBatch(cursor, Math.Min(rows, inputs.Rows)))]);
 
     /// <summary>
     /// Inputs [B, D] of as many tokens as asked for, at most those there are, in an order of the purpose's own; each lives
@@ -81,24 +75,18 @@ internal sealed class HookActivations : IDisposable
         while (cursor.RowsDrawn < wanted)
         {
             cancel.ThrowIfCancellationRequested();
-            var batchBD = new float[Math.Min(run.Config.Train.Batch, wanted - cursor.RowsDrawn) * inputs.Width];
-            cursor.NextBatch(batchBD);
-            using var xBD = tensor(batchBD, batchBD.Length / inputs.Width, inputs.Width, device: run.Device)
-                .mul_(scale);
+            using var drawnBD = NextBatch(cursor, Math.Min(run.Config.Train.Batch, wanted - cursor.RowsDrawn));
+            using var xBD = drawnBD.to(run.Device).mul_(scale);
             yield return xBD;
         }
     }
 
-    /// <summary>Rows as tensors of the caller's dispose scope.</summary>
-    public TrainingBatch OnDevice(float[] rowsBD)
+    /// <summary>A batch drawn, on the run's device; on the CPU the same memory.</summary>
+    /// <param name="drawn">[B, D] of the hook, and of the target where it is another.</param>
+    public TrainingBatch OnDevice(IReadOnlyList<Tensor> drawn)
     {
-        var allBD = tensor(rowsBD, rowsBD.Length / data.Width, data.Width, device: run.Device);
-        return targets is null
-            ? new TrainingBatch(allBD)
-            : new TrainingBatch(
-                allBD.narrow(1, 0, inputs.Width).contiguous(),
-                allBD.narrow(1, inputs.Width, targets.Width).contiguous()
-            );
+        var xBD = drawn[0].to(run.Device);
+        return targets is null ? new TrainingBatch(xBD) : new TrainingBatch(xBD, drawn[1].to(run.Device));
     }
 
     public void Dispose()
@@ -107,11 +95,41 @@ internal sealed class HookActivations : IDisposable
         targets?.Dispose();
     }
 
-    private ActivationCursor NewCursor(IActivationRows rows, string purpose) =>
+    /// <summary>Of the training's order: inputs, and targets where there are any, at the same tokens.</summary>
+    private List<ActivationCursor> NewCursors() =>
+        [
+            NewCursor(inputs, "order"),
+            .. targets is null ? Array.Empty<ActivationCursor>() : [NewCursor(targets, "order")],
+        ];
+
+    private ActivationCursor NewCursor(ActivationDataset rows, string purpose) =>
         new(
             rows,
             RandomStreams.Derive(run.Config.Seed, "train", purpose),
             run.Config.Train.ShuffleBlock,
-            run.Config.Train.ShuffleWindow
+            run.Config.Train.ShuffleWindow,
+            inputs.Hook
         );
+
+    private static void RequireSameRows(RunInputs run, ActivationDataset inputs, ActivationDataset? targets)
+    {
+        if (targets is not null && targets.Rows != inputs.Rows)
+        {
+            throw new CorruptArtifactException(
+                new Fault(
+                    run.HarvestFolder,
+                    $"{targets.Rows} rows of {targets.Hook}",
+                    $"{inputs.Rows}, as of {inputs.Hook}",
+                    "Run harvest again into an empty folder"
+                ).ToString()
+            );
+        }
+    }
+
+    private static Tensor NextBatch(ActivationCursor cursor, long rows)
+    {
+        var batchBD = empty(rows, cursor.Width, float32, CPU);
+        cursor.NextBatch(batchBD);
+        return batchBD;
+    }
 }

@@ -165,7 +165,8 @@ internal sealed class SaeInTraining : IDisposable
     }
 
     /// <summary>Writes the SAE, its metrics, and the manifest.</summary>
-    public void Seal()
+    /// <param name="waits">Of the pass it learnt in.</param>
+    public void Seal(DataWaits waits)
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
@@ -197,7 +198,9 @@ internal sealed class SaeInTraining : IDisposable
             ["target_scale"] = targetScale,
             ["last"] = metrics.Last!.DeepClone(),
         };
-        stage.Complete(outputs, results, run.Provenance(clock.Elapsed));
+        var provenance = run.Provenance(clock.Elapsed);
+        provenance["data_waits"] = waits.ToJson();
+        stage.Complete(outputs, results, provenance);
     }
 
     public void Dispose() => trainer.Dispose();

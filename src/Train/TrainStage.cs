@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using Pipeline.Shared;
 using Pipeline.Shared.Activations;
@@ -35,6 +36,7 @@ public sealed class TrainStage
     /// <summary>The SAEs of the pass.</summary>
     private readonly List<SaeInTraining> training = [];
     private readonly List<StageFailedException> failures = [];
+    private DataWaits dataWaits = new(TimeSpan.Zero, TimeSpan.Zero);
 
     private TrainStage(RunInputs run, HookPoint hook, IProgressSink progress) =>
         (this.run, this.hook, this.progress) = (run, hook, progress);
@@ -96,7 +98,7 @@ public sealed class TrainStage
             Begin(pass, activations);
             TrainOnActivations(activations, cancel);
             Finetune(target, cancel);
-            training.ForEach(sae => sae.Seal());
+            training.ForEach(sae => sae.Seal(dataWaits));
             if (failures.Count > 0)
             {
                 throw new StageFailedException(string.Join('\n', failures.Select(failure => failure.Message)));
@@ -124,6 +126,7 @@ public sealed class TrainStage
     private void TrainOnActivations(HookActivations activations, CancellationToken cancel)
     {
         long step = training.Min(sae => sae.Step);
+        var clock = Stopwatch.StartNew();
         using var batches = activations.Batches(step);
         for (; training.Exists(sae => sae.LearnsFromActivations); step++)
         {
@@ -136,6 +139,7 @@ public sealed class TrainStage
             Tell();
             StopIfCancelled(cancel);
         }
+        dataWaits = new DataWaits(batches.Waited, clock.Elapsed);
     }
 
     /// <summary>The last stretch of those that are fine-tuned, each through the model.</summary>

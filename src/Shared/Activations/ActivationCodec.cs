@@ -171,14 +171,31 @@ internal abstract class ActivationCodec
         public override void Decode(ReadOnlySpan<byte> bytes, ReadOnlySpan<float> scalesN, Span<float> valuesND)
         {
             int width = valuesND.Length / scalesN.Length;
+            var source = MemoryMarshal.Cast<byte, sbyte>(bytes);
             for (int row = 0; row < scalesN.Length; row++)
             {
-                var valuesD = valuesND.Slice(row * width, width);
-                TensorPrimitives.ConvertChecked<sbyte, float>(
-                    MemoryMarshal.Cast<byte, sbyte>(bytes.Slice(row * width, width)),
-                    valuesD
-                );
-                TensorPrimitives.Multiply(valuesD, scalesN[row], valuesD);
+                Decode(source.Slice(row * width, width), scalesN[row], valuesND.Slice(row * width, width));
+            }
+        }
+
+        private static void Decode(ReadOnlySpan<sbyte> source, float scale, Span<float> valuesD)
+        {
+            int step = Vector<sbyte>.Count;
+            int quarter = step / 4;
+            int i = 0;
+            for (; i + step <= source.Length; i += step)
+            {
+                Vector.Widen(new Vector<sbyte>(source[i..]), out var low, out var high);
+                Vector.Widen(low, out var first, out var second);
+                Vector.Widen(high, out var third, out var fourth);
+                (Vector.ConvertToSingle(first) * scale).CopyTo(valuesD[i..]);
+                (Vector.ConvertToSingle(second) * scale).CopyTo(valuesD[(i + quarter)..]);
+                (Vector.ConvertToSingle(third) * scale).CopyTo(valuesD[(i + (2 * quarter))..]);
+                (Vector.ConvertToSingle(fourth) * scale).CopyTo(valuesD[(i + (3 * quarter))..]);
+            }
+            for (; i < source.Length; i++)
+            {
+                valuesD[i] = source[i] * scale;
             }
         }
     }

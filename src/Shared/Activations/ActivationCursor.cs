@@ -1,37 +1,47 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
 namespace Pipeline.Shared.Activations;
 
 /// <summary>
-/// Draws batches from a dataset in a seeded order (<see cref="RowOrder"/>), without end. <see cref="RowsDrawn"/> is its
-/// whole state. Memory: one window, by default 16,384 rows of D floats. Not for concurrent use.
+/// Draws batches from a dataset in a seeded order (<see cref="RowOrder"/>), without end, each row widened from its shard's
+/// memory map straight into the batch. <see cref="RowsDrawn"/> is its whole state. Memory: 40 bytes a row of one window, by
+/// default of 16,384 rows; the rows themselves stay in the page cache. Not for concurrent use.
 /// </summary>
 public sealed class ActivationCursor
 {
     public const int DefaultBlockRows = 64;
     public const int DefaultWindowRows = 16_384;
 
-    private readonly IActivationRows dataset;
+    private readonly ActivationDataset dataset;
     private readonly RowOrder order;
-    private readonly float[] windowRD;
-    private readonly long[] rowsR;
+
+    /// <summary>The window's rows in the dataset's order, then in the order they are drawn; and their indices in the latter.</summary>
+    private readonly StoredRow[] inOrderR;
+    private readonly StoredRow[] drawnR;
+    private readonly long[] indicesR;
     private (long Epoch, int Window) loaded = (-1, -1);
-    private int[] places = [];
+    private int rowsLoaded;
 
     /// <param name="dataset">Where rows come from; stays the caller's.</param>
     /// <param name="seed">The pipeline's seed.</param>
     /// <param name="blockRows">See <see cref="RowOrder"/>.</param>
     /// <param name="windowRows">See <see cref="RowOrder"/>.</param>
+    /// <param name="orderOf">The hook whose order it is; the dataset's own where null.</param>
     public ActivationCursor(
-        IActivationRows dataset,
+        ActivationDataset dataset,
         ulong seed,
         int blockRows = DefaultBlockRows,
-        int windowRows = DefaultWindowRows
+        int windowRows = DefaultWindowRows,
+        string? orderOf = null
     )
     {
         ArgumentNullException.ThrowIfNull(dataset);
         this.dataset = dataset;
-        order = new RowOrder(dataset.Rows, seed, dataset.Hook, blockRows, windowRows);
-        windowRD = new float[checked(order.LargestWindow * dataset.Width)];
-        rowsR = new long[order.LargestWindow];
+        order = new RowOrder(dataset.Rows, seed, orderOf ?? dataset.Hook, blockRows, windowRows);
+        inOrderR = new StoredRow[order.LargestWindow];
+        drawnR = new StoredRow[order.LargestWindow];
+        indicesR = new long[order.LargestWindow];
     }
 
     /// <summary>D, values a row.</summary>
@@ -51,6 +61,15 @@ public sealed class ActivationCursor
     /// <param name="destinationBD">Row-major [B, D], filled whole; may reach over windows and epochs.</param>
     public void NextBatch(Span<float> destinationBD) => NextBatch(destinationBD, []);
 
+    /// <summary>Draws the next B rows into a tensor's own memory.</summary>
+    /// <param name="batchBD">[B, D] float32 on the CPU, contiguous, no view.</param>
+    public unsafe void NextBatch(Tensor batchBD)
+    {
+        ArgumentNullException.ThrowIfNull(batchBD);
+        var values = (float*)batchBD.storage<float>().data_ptr();
+        NextBatch(new Span<float>(values, checked((int)batchBD.numel())), []);
+    }
+
     /// <summary>Draws the next B rows and says which they are.</summary>
     /// <param name="destinationBD">Row-major [B, D], filled whole; may reach over windows and epochs.</param>
     /// <param name="rowIndicesB">The rows' indices in the dataset, [B], or empty when nobody asks.</param>
@@ -65,39 +84,39 @@ public sealed class ActivationCursor
         for (int done = 0; done < batch; )
         {
             int place = Load();
-            int n = Math.Min(batch - done, places.Length - place);
-            for (int i = 0; i < n; i++)
+            int n = Math.Min(batch - done, rowsLoaded - place);
+            dataset.Widen(drawnR.AsSpan(place, n), destinationBD.Slice(done * d, n * d));
+            if (!rowIndicesB.IsEmpty)
             {
-                int from = places[place + i];
-                windowRD.AsSpan(from * d, d).CopyTo(destinationBD[((done + i) * d)..]);
-                if (!rowIndicesB.IsEmpty)
-                {
-                    rowIndicesB[done + i] = rowsR[from];
-                }
+                indicesR.AsSpan(place, n).CopyTo(rowIndicesB[done..]);
             }
             done += n;
             RowsDrawn += n;
         }
     }
 
-    /// <summary>Brings the current row's window into memory; the row's place in it.</summary>
+    /// <summary>Finds the rows of the current row's window; the row's place in it.</summary>
     private int Load()
     {
         var (epoch, window, place) = order.Locate(RowsDrawn);
         if (loaded != (epoch, window))
         {
             var rows = order.Window(epoch, window);
+            var numbers = new long[rows.Places.Count];
             int read = 0;
             foreach (var (first, count) in rows.Ranges)
             {
-                dataset.CopyRows(first, count, windowRD.AsSpan(read * Width));
+                dataset.Locate(first, inOrderR.AsSpan(read, count));
                 for (int i = 0; i < count; i++)
                 {
-                    rowsR[read + i] = first + i;
+                    numbers[read++] = first + i;
                 }
-                read += count;
             }
-            places = [.. rows.Places];
+            for (int i = 0; i < read; i++)
+            {
+                (drawnR[i], indicesR[i]) = (inOrderR[rows.Places[i]], numbers[rows.Places[i]]);
+            }
+            rowsLoaded = read;
             loaded = (epoch, window);
         }
         return place;

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Configuration;
 
 namespace Pipeline.Shared.Activations;
 
@@ -7,7 +8,7 @@ namespace Pipeline.Shared.Activations;
 /// All shards of one hook as one table of rows in harvest order, [N, D]. How the rows are divided among shards shows
 /// nowhere outside.
 /// </summary>
-public sealed class ActivationDataset : IActivationRows, IDisposable
+public sealed class ActivationDataset : IDisposable
 {
     private readonly ActivationShard[] shards;
     private readonly long[] firstRows;
@@ -72,7 +73,7 @@ public sealed class ActivationDataset : IActivationRows, IDisposable
     }
 
     /// <summary>Opens shards in the given order, checking their structure and that they belong together.</summary>
-    /// <exception cref="CorruptArtifactException">A shard is missing, malformed, or from another hook or model.</exception>
+    /// <exception cref="CorruptArtifactException">A shard is missing, malformed, or from another hook, model or stored type.</exception>
     public static ActivationDataset Open(IEnumerable<string> paths)
     {
         ArgumentNullException.ThrowIfNull(paths);
@@ -97,8 +98,39 @@ public sealed class ActivationDataset : IActivationRows, IDisposable
         }
     }
 
-    /// <inheritdoc/>
+    /// <summary>Copies rows [firstRow, firstRow + count), widened to float32.</summary>
+    /// <param name="firstRow">From 0.</param>
+    /// <param name="count">Rows, n.</param>
+    /// <param name="destinationND">Row-major [n, D].</param>
     public void CopyRows(long firstRow, int count, Span<float> destinationND)
+    {
+        foreach (var (shard, first, n) in Pieces(firstRow, count))
+        {
+            shard.CopyRows(first, n, destinationND);
+            destinationND = destinationND[(n * Width)..];
+        }
+    }
+
+    public void Dispose() => Array.ForEach(shards, shard => shard.Dispose());
+
+    /// <summary>Says where rows [firstRow, firstRow + n) lie, and brings them into the page cache.</summary>
+    internal void Locate(long firstRow, Span<StoredRow> rowsN)
+    {
+        foreach (var (shard, first, n) in Pieces(firstRow, rowsN.Length))
+        {
+            shard.Locate(first, rowsN[..n]);
+            rowsN = rowsN[n..];
+        }
+    }
+
+    /// <summary>Widens located rows to float32.</summary>
+    /// <param name="rowsN">Of this dataset.</param>
+    /// <param name="destinationND">Row-major [n, D].</param>
+    internal void Widen(ReadOnlySpan<StoredRow> rowsN, Span<float> destinationND) =>
+        shards[0].Widen(rowsN, destinationND);
+
+    /// <summary>Rows [firstRow, firstRow + count) shard by shard.</summary>
+    private IEnumerable<(ActivationShard Shard, int FirstRow, int Count)> Pieces(long firstRow, int count)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(firstRow);
         ArgumentOutOfRangeException.ThrowIfNegative(count);
@@ -108,31 +140,31 @@ public sealed class ActivationDataset : IActivationRows, IDisposable
         {
             int inShard = (int)(firstRow - firstRows[s]);
             int n = Math.Min(count, shards[s].Rows - inShard);
-            shards[s].CopyRows(inShard, n, destinationND);
-            destinationND = destinationND[(n * Width)..];
+            yield return (shards[s], inShard, n);
             firstRow += n;
             count -= n;
         }
     }
 
-    public void Dispose() => Array.ForEach(shards, shard => shard.Dispose());
-
     private static void RequireSameSource(ActivationShard first, ActivationShard other)
     {
         var (a, b) = (first.Metadata, other.Metadata);
-        if ((a.Hook, a.WeightHash, a.DModel) != (b.Hook, b.WeightHash, b.DModel))
+        if ((a.Hook, a.WeightHash, a.DModel, first.Dtype) != (b.Hook, b.WeightHash, b.DModel, other.Dtype))
         {
             throw Corrupt(
                 other.Path,
-                string.Create(CultureInfo.InvariantCulture, $"{b.Hook} of width {b.DModel}, weights {b.WeightHash}"),
-                string.Create(
-                    CultureInfo.InvariantCulture,
-                    $"{a.Hook} of width {a.DModel}, weights {a.WeightHash}, as in {first.Path}"
-                ),
+                Describe(other),
+                $"{Describe(first)}, as in {first.Path}",
                 "Run harvest again into an empty folder"
             );
         }
     }
+
+    private static string Describe(ActivationShard shard) =>
+        string.Create(
+            CultureInfo.InvariantCulture,
+            $"{shard.Metadata.Hook} of width {shard.Width}, {Spelling.Of(shard.Dtype)}, weights {shard.Metadata.WeightHash}"
+        );
 
     private static CorruptArtifactException Corrupt(string where, string found, string expected, string remedy) =>
         new(new Fault(where, found, expected, remedy).ToString());

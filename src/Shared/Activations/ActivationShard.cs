@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 using Apache.Arrow;
 using Apache.Arrow.Ipc;
 using Apache.Arrow.Types;
@@ -107,7 +108,74 @@ public sealed unsafe class ActivationShard : IDisposable
         }
     }
 
+    /// <summary>
+    /// Says where rows [firstRow, firstRow + n) lie, and reads a byte of each of their pages, in the file's order: what is not
+    /// in the page cache is read from the disk in long runs, not row by row later.
+    /// </summary>
+    /// <param name="firstRow">From 0.</param>
+    /// <param name="rowsN">Receives them; good until the shard is disposed.</param>
+    internal void Locate(int firstRow, Span<StoredRow> rowsN)
+    {
+        ObjectDisposedException.ThrowIf(memory.Start is null, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(firstRow);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((long)firstRow + rowsN.Length, Rows, nameof(rowsN));
+        long rowBytes = (long)Width * codec.ItemBytes;
+        int at = 0;
+        for (int b = BatchOf(firstRow); at < rowsN.Length; b++)
+        {
+            int inBatch = firstRow + at - batches[b].FirstRow;
+            int n = Math.Min(rowsN.Length - at, batches[b].Rows - inBatch);
+            byte* values = memory.Start + batches[b].ActivationsAt + (inBatch * rowBytes);
+            float* scales = (float*)(memory.Start + batches[b].ScalesAt) + inBatch;
+            for (int i = 0; i < n; i++)
+            {
+                rowsN[at + i] = new StoredRow(values + (i * rowBytes), codec.HasScale ? scales[i] : 1);
+            }
+            Touch(values, n * rowBytes);
+            at += n;
+        }
+    }
+
+    /// <summary>Widens located rows to float32.</summary>
+    /// <param name="rowsN">Of this or another shard of the same width and type.</param>
+    /// <param name="destinationND">Row-major [n, D].</param>
+    internal void Widen(ReadOnlySpan<StoredRow> rowsN, Span<float> destinationND)
+    {
+        ObjectDisposedException.ThrowIf(memory.Start is null, this);
+        int rowBytes = Width * codec.ItemBytes;
+        for (int i = 0; i < rowsN.Length; i++)
+        {
+            if (i + 1 < rowsN.Length)
+            {
+                Prefetch(rowsN[i + 1].Values, rowBytes);
+            }
+            codec.Decode(
+                new ReadOnlySpan<byte>(rowsN[i].Values, rowBytes),
+                codec.HasScale ? new ReadOnlySpan<float>(in rowsN[i].Scale) : [],
+                destinationND.Slice(i * Width, Width)
+            );
+        }
+    }
+
     public void Dispose() => ((IDisposable)memory).Dispose();
+
+    /// <summary>Rows lie anywhere: without this each begins with a wait for memory.</summary>
+    private static void Prefetch(byte* values, int bytes)
+    {
+        const int CacheLine = 64;
+        for (int i = 0; Sse.IsSupported && i < bytes; i += CacheLine)
+        {
+            Sse.Prefetch0(values + i);
+        }
+    }
+
+    private static void Touch(byte* values, long bytes)
+    {
+        for (long i = 0; i < bytes; i += Environment.SystemPageSize)
+        {
+            Volatile.Read(ref values[i]);
+        }
+    }
 
     private void CopyValues(Batch batch, int row, int rows, Span<float> destinationND)
     {

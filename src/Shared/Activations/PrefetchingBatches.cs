@@ -1,60 +1,75 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Runtime.ExceptionServices;
+using TorchSharp;
+using static TorchSharp.torch;
 
 namespace Pipeline.Shared.Activations;
 
 /// <summary>
-/// Draws a cursor's batches one ahead on a thread of its own, so that reading hides behind the caller's work. Same
-/// batches, same order as the cursor alone. The cursor belongs to this object until it is disposed.
+/// Draws cursors' batches one ahead on a thread of its own, so that reading hides behind the caller's work, straight into
+/// the memory of the tensors handed out. Same batches, same order as the cursors alone. The cursors belong to this object
+/// until it is disposed.
 /// </summary>
 public sealed class PrefetchingBatches : IDisposable
 {
-    private readonly ActivationCursor cursor;
-    private readonly BlockingCollection<float[]> free = [];
+    private readonly IReadOnlyList<ActivationCursor> cursors;
+    private readonly BlockingCollection<Tensor[]> free = [];
     private readonly BlockingCollection<Drawn> drawn = [];
+    private readonly List<Tensor> buffers = [];
     private readonly CancellationTokenSource stop = new();
+    private readonly Stopwatch waited = new();
     private readonly Thread thread;
-    private float[]? lent;
+    private Tensor[]? lent;
 
-    /// <param name="cursor">Stands where drawing begins: seek it first.</param>
+    /// <param name="cursors">Drawn from in step, one or more; each stands where drawing begins: seek it first.</param>
     /// <param name="batchRows">B, rows a batch.</param>
-    public PrefetchingBatches(ActivationCursor cursor, int batchRows)
+    public PrefetchingBatches(IReadOnlyList<ActivationCursor> cursors, int batchRows)
     {
-        ArgumentNullException.ThrowIfNull(cursor);
+        ArgumentNullException.ThrowIfNull(cursors);
+        ArgumentOutOfRangeException.ThrowIfZero(cursors.Count);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batchRows);
-        this.cursor = cursor;
-        RowsDrawn = cursor.RowsDrawn;
-        int values = checked(batchRows * cursor.Width);
-        free.Add(new float[values]);
-        free.Add(new float[values]);
+        this.cursors = cursors;
+        RowsDrawn = cursors[0].RowsDrawn;
+        for (int i = 0; i < 2; i++)
+        {
+            Tensor[] batch = [.. cursors.Select(c => empty(batchRows, c.Width, float32, CPU).DetachFromDisposeScope())];
+            buffers.AddRange(batch);
+            free.Add(batch);
+        }
         thread = new Thread(Draw) { IsBackground = true, Name = "activation prefetch" };
         thread.Start();
     }
 
     /// <summary>
-    /// Rows handed out so far, over all epochs: what a checkpoint keeps. The cursor itself is further by what is drawn
+    /// Rows handed out so far, over all epochs: what a checkpoint keeps. The cursors themselves are further by what is drawn
     /// ahead.
     /// </summary>
     public long RowsDrawn { get; private set; }
 
-    /// <summary>The next batch, row-major [B, D]; the array is overwritten after the following call.</summary>
+    /// <summary>How long callers of <see cref="Next"/> have waited for it.</summary>
+    public TimeSpan Waited => waited.Elapsed;
+
+    /// <summary>The next batch, [B, D] float32 on the CPU of each cursor; overwritten after the following call.</summary>
     /// <exception cref="Exception">Whatever reading threw on the other thread.</exception>
-    public float[] Next()
+    public IReadOnlyList<Tensor> Next()
     {
         if (lent is not null)
         {
             free.Add(lent);
             lent = null;
         }
+        waited.Start();
         var next = drawn.Take(stop.Token);
+        waited.Stop();
         if (next.Failure is not null)
         {
             drawn.Add(next); // every further call fails the same way
             next.Failure.Throw();
         }
-        lent = next.BatchBD;
+        lent = next.Batch;
         RowsDrawn = next.RowsDrawn;
-        return next.BatchBD;
+        return next.Batch;
     }
 
     public void Dispose()
@@ -64,6 +79,7 @@ public sealed class PrefetchingBatches : IDisposable
         free.Dispose();
         drawn.Dispose();
         stop.Dispose();
+        buffers.ForEach(buffer => buffer.Dispose());
     }
 
     private void Draw()
@@ -72,17 +88,20 @@ public sealed class PrefetchingBatches : IDisposable
         {
             while (true)
             {
-                float[] batchBD = free.Take(stop.Token);
-                cursor.NextBatch(batchBD);
-                drawn.Add(new Drawn(batchBD, cursor.RowsDrawn, null));
+                var batch = free.Take(stop.Token);
+                for (int i = 0; i < batch.Length; i++)
+                {
+                    cursors[i].NextBatch(batch[i]);
+                }
+                drawn.Add(new Drawn(batch, cursors[0].RowsDrawn, null));
             }
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested) { }
         catch (Exception e)
         {
-            drawn.Add(new Drawn([], cursor.RowsDrawn, ExceptionDispatchInfo.Capture(e)));
+            drawn.Add(new Drawn([], cursors[0].RowsDrawn, ExceptionDispatchInfo.Capture(e)));
         }
     }
 
-    private sealed record Drawn(float[] BatchBD, long RowsDrawn, ExceptionDispatchInfo? Failure);
+    private sealed record Drawn(Tensor[] Batch, long RowsDrawn, ExceptionDispatchInfo? Failure);
 }

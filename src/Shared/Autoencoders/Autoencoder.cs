@@ -1,3 +1,4 @@
+using Pipeline.Shared.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -45,14 +46,20 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
     protected abstract Autoencoder WithShiftedEncoder(Tensor shiftF);
 
     /// <summary>The active latents of each row.</summary>
-    public virtual SparseLatents Encode(Tensor xBD)
+    /// <param name="xBD">float32.</param>
+    public SparseLatents Encode(Tensor xBD)
     {
+        ArgumentNullException.ThrowIfNull(xBD);
         using var scope = NewDisposeScope();
         var (normalizedBD, statistics) = InputStatistics.Normalize(xBD, Normalization);
-        var latentsBF = Activations(normalizedBD);
-        int most = xBD.shape[0] == 0 ? 1 : (int)(latentsBF != 0).sum(dim: -1).max().item<long>();
-        var (valuesBK, indicesBK) = latentsBF.topk(Math.Max(1, most), -1, sorted: false);
-        return Kept(indicesBK, valuesBK, statistics, SkippedBD(normalizedBD));
+        var (valuesBK, indicesBK) = CpuKernels.MayCompute(normalizedBD)
+            ? SelectByKernel(normalizedBD)
+            : Select(normalizedBD);
+        return new SparseLatents(indicesBK.MoveToOuterDisposeScope(), valuesBK.MoveToOuterDisposeScope())
+        {
+            Statistics = statistics?.MoveToOuterDisposeScope(),
+            SkippedBD = SkippedBD(normalizedBD)?.MoveToOuterDisposeScope(),
+        };
     }
 
     /// <summary>x̂ [B, D].</summary>
@@ -60,7 +67,9 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
     {
         ArgumentNullException.ThrowIfNull(latents);
         using var scope = NewDisposeScope();
-        var decodedBD = Dense(latents).matmul(W_dec) + b_dec;
+        var decodedBD = CpuKernels.MayCompute(W_dec)
+            ? SparseKernel.Decode(latents.IndicesBK, latents.ValuesBK, W_dec, b_dec)
+            : Dense(latents).matmul(W_dec) + b_dec;
         decodedBD = latents.SkippedBD is { } skippedBD ? decodedBD + skippedBD : decodedBD;
         return (latents.Statistics?.Undo(decodedBD) ?? decodedBD).MoveToOuterDisposeScope();
     }
@@ -133,24 +142,23 @@ public abstract record Autoencoder(Tensor W_enc, Tensor W_dec, Tensor b_dec) : I
         GC.SuppressFinalize(this);
     }
 
+    /// <summary>The active latents of normalised activations, [B, K]: the plain form.</summary>
+    protected virtual (Tensor ValuesBK, Tensor IndicesBK) Select(Tensor xBD)
+    {
+        var latentsBF = Activations(xBD);
+        int most = xBD.shape[0] == 0 ? 1 : (int)(latentsBF != 0).sum(dim: -1).max().item<long>();
+        return latentsBF.topk(Math.Max(1, most), -1, sorted: false);
+    }
+
+    /// <summary>The same on the CPU, all latents of a few rows at a time.</summary>
+    protected virtual (Tensor ValuesBK, Tensor IndicesBK) SelectByKernel(Tensor xBD) =>
+        SparseKernel.NonZero(xBD, Activations);
+
     /// <summary>W_skip x, or null.</summary>
     protected Tensor? SkippedBD(Tensor xBD) => W_skip is null ? null : xBD.matmul(W_skip.t());
 
     /// <summary>x - b_dec, or x where the file says so.</summary>
     protected Tensor Centered(Tensor xBD) => SubtractsDecoderBias ? xBD - b_dec : xBD;
-
-    /// <summary>Moves the latents out of the method's dispose scope.</summary>
-    protected static SparseLatents Kept(
-        Tensor indicesBK,
-        Tensor valuesBK,
-        InputStatistics? statistics,
-        Tensor? skippedBD
-    ) =>
-        new(indicesBK.MoveToOuterDisposeScope(), valuesBK.MoveToOuterDisposeScope())
-        {
-            Statistics = statistics?.MoveToOuterDisposeScope(),
-            SkippedBD = skippedBD?.MoveToOuterDisposeScope(),
-        };
 
     private protected static Tensor Shifted(Tensor biasF, Tensor shiftF) =>
         (biasF.to(float64) + shiftF).to(biasF.dtype);

@@ -1,3 +1,4 @@
+using Pipeline.Shared.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -28,19 +29,17 @@ public sealed record TopKAutoencoder(Tensor W_enc, Tensor b_enc, Tensor W_dec, T
         return nn.functional.relu(nn.functional.linear(Centered(xBD), weight, bias)).MoveToOuterDisposeScope();
     }
 
-    public override SparseLatents Encode(Tensor xBD)
-    {
-        using var scope = NewDisposeScope();
-        var (normalizedBD, statistics) = InputStatistics.Normalize(xBD, Normalization);
-        var (valuesBK, indicesBK) = PreActivations(normalizedBD).topk(K, -1, sorted: false);
-        return Kept(indicesBK, valuesBK, statistics, SkippedBD(normalizedBD));
-    }
-
     protected override Tensor Activations(Tensor xBD)
     {
-        var (valuesBK, indicesBK) = PreActivations(xBD).topk(K, -1, sorted: false);
+        var (valuesBK, indicesBK) = Select(xBD);
         return Dense(new SparseLatents(indicesBK, valuesBK));
     }
+
+    protected override (Tensor ValuesBK, Tensor IndicesBK) Select(Tensor xBD) =>
+        PreActivations(xBD).topk(K, -1, sorted: false);
+
+    protected override (Tensor ValuesBK, Tensor IndicesBK) SelectByKernel(Tensor xBD) =>
+        SparseKernel.LargestPositive(Centered(xBD), W_enc, b_enc, K);
 
     protected override Autoencoder Map(Func<Tensor, Tensor> change) =>
         this with

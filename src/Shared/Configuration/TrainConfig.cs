@@ -27,8 +27,8 @@ public sealed record TrainConfig : IValidated
     [AtLeast(1)]
     public int ShuffleBlock { get; init; } = 64;
 
-    /// <summary>Rows held in memory that the next is drawn from. Default 16384; memory is this times the model's width
-    /// times 4 bytes. At least <see cref="ShuffleBlock"/>.</summary>
+    /// <summary>Rows that the next is drawn from. Default 16384; they are read where they lie in the page cache, memory is
+    /// 40 bytes each. At least <see cref="ShuffleBlock"/>.</summary>
     [AtLeast(1)]
     public int ShuffleWindow { get; init; } = 16_384;
 

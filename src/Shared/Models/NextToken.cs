@@ -1,12 +1,26 @@
+using Pipeline.Shared.Kernels;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace Pipeline.Shared.Models;
 
-/// <summary>Next-token prediction scores, in nats.</summary>
+/// <summary>A clean forward's next-token scores and those of forwards compared with it, summed over tokens, nats.</summary>
+/// <param name="Loss">Cross-entropy of the clean forward.</param>
+/// <param name="Others">Of each other forward its cross-entropy, and KL(clean ‖ other).</param>
+public sealed record NextTokenScores(double Loss, IReadOnlyList<(double Loss, double Divergence)> Others);
+
+/// <summary>
+/// Next-token prediction scores, in nats. Logits come to be for so many rows at a time that they never take more than
+/// 256 MB, however large the vocabulary; with gradients, autograd keeps them all.
+/// </summary>
 public static class NextToken
 {
-    /// <summary>Logits of this many bytes exist at a time, so that vocabulary x context never fills memory.</summary>
-    private const long MaximumLogitBytes = 128L << 20;
+    /// <summary>The most matrices of logits or of their size that exist at a time.</summary>
+    private const int Matrices = 4;
+    private const long MaximumBytes = 256L << 20;
+
+    /// <summary>Rows whose logits exist at a time.</summary>
+    public static long RowsAtATime(int vocabulary) => Math.Max(1, MaximumBytes / Matrices / sizeof(float) / vocabulary);
 
     /// <summary>
     /// Cross-entropy of each next token, -ln p(token t+1 | tokens 0..t), [B, T-1] float32.
@@ -16,61 +30,194 @@ public static class NextToken
     /// <param name="tokensBT">int64 ids.</param>
     public static Tensor Losses(Transformer model, Tensor residBTD, Tensor tokensBT)
     {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(tokensBT);
         using var scope = NewDisposeScope();
+        var targetsR = TargetsR(tokensBT);
         var losses = new List<Tensor>();
-        foreach (var (rowsRD, targetsR) in Chunks(model, residBTD, tokensBT))
+        foreach (var (first, rowsRD) in Chunks(model, RowsRD(residBTD)))
         {
             using var chunk = NewDisposeScope();
-            losses.Add(
-                nn.functional.cross_entropy(model.Unembed(rowsRD), targetsR, reduction: nn.Reduction.None)
-                    .MoveToOuterDisposeScope()
-            );
+            var logitsRV = model.Unembed(rowsRD);
+            var ownTargetsR = targetsR.narrow(0, first, rowsRD.shape[0]);
+            var lossesR = CpuKernels.MayCompute(logitsRV)
+                ? LossesByKernel(logitsRV, ownTargetsR.data<long>().ToArray())
+                : nn.functional.cross_entropy(logitsRV, ownTargetsR, reduction: nn.Reduction.None);
+            losses.Add(lossesR.MoveToOuterDisposeScope());
         }
         return cat(losses, 0).view(tokensBT.shape[0], tokensBT.shape[1] - 1).MoveToOuterDisposeScope();
     }
 
-    /// <summary>
-    /// Scores a spliced forward against the clean one, summed over all next tokens in float64: cross-entropy of the spliced
-    /// logits, and KL(clean ‖ spliced).
-    /// </summary>
-    public static (double Loss, double Divergence) Compare(
+    /// <summary>Scores forwards of the same tokens against a clean one.</summary>
+    /// <param name="model">The model whose unembedding is used.</param>
+    /// <param name="cleanBTD">The clean residual stream after the last block.</param>
+    /// <param name="othersBTD">Those of the other forwards.</param>
+    /// <param name="tokensBT">int64 ids.</param>
+    public static NextTokenScores Compare(
         Transformer model,
         Tensor cleanBTD,
-        Tensor splicedBTD,
+        IReadOnlyList<Tensor> othersBTD,
         Tensor tokensBT
     )
     {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(othersBTD);
+        ArgumentNullException.ThrowIfNull(tokensBT);
         using var scope = NewDisposeScope();
-        var pairs = cat([cleanBTD, splicedBTD], -1);
-        long width = cleanBTD.shape[2];
+        var targetsR = TargetsR(tokensBT);
+        var othersRD = othersBTD.Select(RowsRD).ToList();
         double loss = 0;
-        double divergence = 0;
-        foreach (var (pairsRD, targetsR) in Chunks(model, pairs, tokensBT))
+        var others = new (double Loss, double Divergence)[othersRD.Count];
+        foreach (var (first, cleanRD) in Chunks(model, RowsRD(cleanBTD)))
         {
             using var chunk = NewDisposeScope();
-            var cleanRV = model.Unembed(pairsRD.narrow(1, 0, width)).log_softmax(-1);
-            var splicedRV = model.Unembed(pairsRD.narrow(1, width, width)).log_softmax(-1);
-            loss -= splicedRV.gather(1, targetsR.unsqueeze(1)).sum(float64).item<double>();
-            divergence += (cleanRV.exp() * (cleanRV - splicedRV)).sum(float64).item<double>();
+            long rows = cleanRD.shape[0];
+            var clean = CpuKernels.MayCompute(cleanRD)
+                ? ByKernel(model.Unembed(cleanRD), targetsR.narrow(0, first, rows))
+                : ByTensors(model.Unembed(cleanRD), targetsR.narrow(0, first, rows));
+            loss += clean.Loss;
+            for (int i = 0; i < others.Length; i++)
+            {
+                using var one = NewDisposeScope();
+                var (ownLoss, divergence) = clean.Score(model.Unembed(othersRD[i].narrow(0, first, rows)));
+                others[i] = (others[i].Loss + ownLoss, others[i].Divergence + divergence);
+            }
         }
-        return (loss, divergence);
+        return new NextTokenScores(loss, others);
     }
 
-    /// <summary>Rows that predict something, and what comes next, few enough at a time for their logits.</summary>
-    private static IEnumerable<(Tensor RowsRD, Tensor TargetsR)> Chunks(
-        Transformer model,
-        Tensor residBTD,
-        Tensor tokensBT
+    /// <summary>
+    /// Cross-entropy summed over the next tokens of contexts for all of which the residual stream is the same: what is
+    /// predicted depends on the position alone.
+    /// </summary>
+    /// <param name="model">The model whose unembedding is used.</param>
+    /// <param name="residTD">The residual stream after the last block.</param>
+    /// <param name="contexts">T ids each.</param>
+    public static unsafe double LossOfSharedStream(Transformer model, Tensor residTD, IReadOnlyList<int[]> contexts)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(residTD);
+        ArgumentNullException.ThrowIfNull(contexts);
+        using var scope = NewDisposeScope();
+        int vocabulary = model.Config.Vocabulary;
+        double loss = 0;
+        foreach (var (first, rowsRD) in Chunks(model, residTD.narrow(0, 0, residTD.shape[0] - 1)))
+        {
+            using var chunk = NewDisposeScope();
+            var logProbabilitiesRV = model.Unembed(rowsRD).log_softmax(-1).cpu();
+            float* values = CpuKernels.Floats(logProbabilitiesRV);
+            foreach (int[] tokens in contexts)
+            {
+                for (long row = 0; row < rowsRD.shape[0]; row++)
+                {
+                    loss -= values[(row * vocabulary) + tokens[first + row + 1]];
+                }
+            }
+        }
+        return loss;
+    }
+
+    /// <summary>The plain form: log-softmaxes as tensors, on any device.</summary>
+    internal static (double Loss, Func<Tensor, (double Loss, double Divergence)> Score) ByTensors(
+        Tensor cleanLogitsRV,
+        Tensor targetsR
     )
     {
-        long positions = tokensBT.shape[1];
-        var rowsRD = residBTD.narrow(1, 0, positions - 1).reshape(-1, residBTD.shape[2]);
-        var targetsR = tokensBT.narrow(1, 1, positions - 1).reshape(-1);
-        long chunk = Math.Max(1, MaximumLogitBytes / sizeof(float) / model.Config.Vocabulary);
-        for (long from = 0; from < rowsRD.shape[0]; from += chunk)
+        var targetsR1 = targetsR.unsqueeze(1);
+        var cleanRV = cleanLogitsRV.log_softmax(-1);
+        cleanLogitsRV.Dispose();
+        return (Loss(cleanRV), Score);
+
+        (double Loss, double Divergence) Score(Tensor logitsRV)
         {
-            long rows = Math.Min(chunk, rowsRD.shape[0] - from);
-            yield return (rowsRD.narrow(0, from, rows), targetsR.narrow(0, from, rows));
+            var otherRV = logitsRV.log_softmax(-1);
+            logitsRV.Dispose();
+            using var probabilitiesRV = cleanRV.exp();
+            using var differenceRV = cleanRV - otherRV;
+            return (Loss(otherRV), probabilitiesRV.mul_(differenceRV).sum(float64).item<double>());
+        }
+
+        double Loss(Tensor logProbabilitiesRV) => -logProbabilitiesRV.gather(1, targetsR1).sum(float64).item<double>();
+    }
+
+    /// <summary>The same on the CPU without further matrices of the logits' size; rows in parallel, summed in order.</summary>
+    internal static unsafe (double Loss, Func<Tensor, (double Loss, double Divergence)> Score) ByKernel(
+        Tensor cleanLogitsRV,
+        Tensor targetsR
+    )
+    {
+        long[] targets = targetsR.data<long>().ToArray();
+        int vocabulary = (int)cleanLogitsRV.shape[1];
+        float* clean = CpuKernels.Floats(cleanLogitsRV);
+        double[] cleanLogSumR = new double[targets.Length];
+        double[] lossR = new double[targets.Length];
+        double[] divergenceR = new double[targets.Length];
+        Parallel.For(
+            0,
+            targets.Length,
+            CpuKernels.Threads,
+            row =>
+            {
+                cleanLogSumR[row] = LogitKernel.LogSumExp(Row(clean, row));
+                lossR[row] = cleanLogSumR[row] - Row(clean, row)[(int)targets[row]];
+            }
+        );
+        return (lossR.Sum(), Score);
+
+        (double Loss, double Divergence) Score(Tensor logitsRV)
+        {
+            float* other = CpuKernels.Floats(logitsRV);
+            Parallel.For(
+                0,
+                targets.Length,
+                CpuKernels.Threads,
+                row =>
+                {
+                    var cleanV = Row(clean, row);
+                    var otherV = Row(other, row);
+                    double logSum = LogitKernel.LogSumExp(otherV);
+                    lossR[row] = logSum - otherV[(int)targets[row]];
+                    divergenceR[row] = LogitKernel.Divergence(cleanV, cleanLogSumR[row], otherV, logSum);
+                }
+            );
+            return (lossR.Sum(), divergenceR.Sum());
+        }
+
+        ReadOnlySpan<float> Row(float* values, int row) => new(values + ((long)row * vocabulary), vocabulary);
+    }
+
+    private static unsafe Tensor LossesByKernel(Tensor logitsRV, long[] targets)
+    {
+        int vocabulary = (int)logitsRV.shape[1];
+        float* logits = CpuKernels.Floats(logitsRV);
+        float[] lossR = new float[targets.Length];
+        Parallel.For(
+            0,
+            targets.Length,
+            CpuKernels.Threads,
+            row =>
+            {
+                var rowV = new ReadOnlySpan<float>(logits + ((long)row * vocabulary), vocabulary);
+                lossR[row] = (float)(LogitKernel.LogSumExp(rowV) - rowV[(int)targets[row]]);
+            }
+        );
+        return tensor(lossR);
+    }
+
+    /// <summary>Rows that predict something.</summary>
+    private static Tensor RowsRD(Tensor residBTD) =>
+        residBTD.narrow(1, 0, residBTD.shape[1] - 1).reshape(-1, residBTD.shape[2]);
+
+    /// <summary>What comes next after each of them.</summary>
+    private static Tensor TargetsR(Tensor tokensBT) => tokensBT.narrow(1, 1, tokensBT.shape[1] - 1).reshape(-1);
+
+    /// <summary>Rows few enough at a time for their logits.</summary>
+    private static IEnumerable<(long First, Tensor RowsRD)> Chunks(Transformer model, Tensor rowsRD)
+    {
+        long chunk = RowsAtATime(model.Config.Vocabulary);
+        for (long first = 0; first < rowsRD.shape[0]; first += chunk)
+        {
+            yield return (first, rowsRD.narrow(0, first, Math.Min(chunk, rowsRD.shape[0] - first)));
         }
     }
 }

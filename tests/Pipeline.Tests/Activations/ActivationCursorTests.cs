@@ -85,15 +85,70 @@ public sealed class ActivationCursorTests : IDisposable
         var ahead = new ActivationCursor(dataset, 3, 8, 32);
         plain.Seek(70);
         ahead.Seek(70);
-        using var batches = new PrefetchingBatches(ahead, 16);
+        using var batches = new PrefetchingBatches([ahead], 16);
         batches.RowsDrawn.Should().Be(70);
         float[] expected = new float[16 * 2];
         for (int i = 0; i < 40; i++)
         {
             plain.NextBatch(expected);
-            batches.Next().Should().Equal(expected);
+            batches.Next()[0].data<float>().ToArray().Should().Equal(expected);
             batches.RowsDrawn.Should().Be(plain.RowsDrawn);
         }
+        batches.Waited.Should().BePositive();
+    }
+
+    [Fact]
+    public void Two_hooks_are_drawn_at_the_same_tokens()
+    {
+        using var inputs = Shards.Numbered(folder.Path, [100, 50]);
+        using var targets = Shards.Numbered(folder.Path, [150], width: 3, hook: "blocks.1.hook_mlp_out");
+        using var batches = new PrefetchingBatches(
+            [new ActivationCursor(inputs, 3, 8, 32), new ActivationCursor(targets, 3, 8, 32, inputs.Hook)],
+            16
+        );
+        for (int i = 0; i < 20; i++)
+        {
+            var batch = batches.Next();
+
+            float[] rowsOfInputs = [.. batch[0].data<float>().ToArray().Chunk(2).Select(row => row[0])];
+            batch[1].data<float>().ToArray().Should().Equal(rowsOfInputs.SelectMany(row => new[] { row, row, row }));
+        }
+    }
+
+    [Theory]
+    [InlineData(ActivationDtype.Float32)]
+    [InlineData(ActivationDtype.Float16)]
+    [InlineData(ActivationDtype.BFloat16)]
+    [InlineData(ActivationDtype.Int8)]
+    public void Drawing_widens_each_row_as_copying_does(ActivationDtype dtype)
+    {
+        const int D = 37;
+        Shards.Write(folder["a.arrow"], dtype, Shards.Metadata(D), Shards.Values(200, D), rowsACall: 90);
+        Shards.Write(folder["b.arrow"], dtype, Shards.Metadata(D, 200), Shards.Values(100, D, seed: 2));
+        using var dataset = ActivationDataset.Open([folder["a.arrow"], folder["b.arrow"]]);
+        var cursor = new ActivationCursor(dataset, 5, 8, 64);
+        float[] drawn = new float[300 * D];
+        long[] indices = new long[300];
+
+        cursor.NextBatch(drawn, indices);
+
+        float[] copied = new float[D];
+        for (int i = 0; i < 300; i++)
+        {
+            dataset.CopyRows(indices[i], 1, copied);
+            drawn.AsSpan(i * D, D).SequenceEqual(copied).Should().BeTrue();
+        }
+    }
+
+    [Fact]
+    public void A_cursor_whose_dataset_is_disposed_refuses_to_draw_on()
+    {
+        var dataset = Shards.Numbered(folder.Path, [150]);
+        var cursor = new ActivationCursor(dataset, 3, 8, 32);
+        cursor.NextBatch(new float[2 * 2]);
+        dataset.Dispose();
+
+        ((Action)(() => cursor.NextBatch(new float[2 * 2]))).Should().Throw<ObjectDisposedException>();
     }
 
     [Fact]
@@ -101,7 +156,7 @@ public sealed class ActivationCursorTests : IDisposable
     {
         var dataset = Shards.Numbered(folder.Path, [150]);
         dataset.Dispose();
-        using var batches = new PrefetchingBatches(new ActivationCursor(dataset, 3, 8, 32), 16);
+        using var batches = new PrefetchingBatches([new ActivationCursor(dataset, 3, 8, 32)], 16);
 
         var next = () => batches.Next();
 
@@ -138,7 +193,7 @@ public sealed class ActivationCursorTests : IDisposable
     }
 
     [Fact]
-    public void Shards_of_different_hooks_do_not_mix()
+    public void Shards_of_different_hooks_or_stored_types_do_not_mix()
     {
         Shards.Write(folder["a.arrow"], ActivationDtype.Float32, Shards.Metadata(2), [1, 2]);
         Shards.Write(
@@ -151,6 +206,8 @@ public sealed class ActivationCursorTests : IDisposable
         var open = () => ActivationDataset.Open([folder["a.arrow"], folder["b.arrow"]]);
 
         open.Should().Throw<CorruptArtifactException>().WithMessage("*b.arrow: found blocks.2*");
+        Shards.Write(folder["b.arrow"], ActivationDtype.Float16, Shards.Metadata(2, 1), [1, 2]);
+        open.Should().Throw<CorruptArtifactException>().WithMessage("*b.arrow: found*float16*expected*float32*");
     }
 
     private static long RowAt(RowOrder order, long rowsDrawn)

@@ -77,7 +77,12 @@ internal static class Shards
     }
 
     /// <summary>A dataset of shards with the given numbers of rows; row r holds r in all its values.</summary>
-    public static ActivationDataset Numbered(string folder, IEnumerable<int> shardRows, int width = 2)
+    public static ActivationDataset Numbered(
+        string folder,
+        IEnumerable<int> shardRows,
+        int width = 2,
+        string hook = "blocks.1.hook_resid_post"
+    )
     {
         var paths = new List<string>();
         int first = 0;
@@ -85,7 +90,7 @@ internal static class Shards
         {
             string path = Path.Combine(folder, $"shard-{paths.Count:D5}-{Guid.NewGuid():N}.arrow");
             float[] values = [.. Enumerable.Range(first * width, rows * width).Select(i => (float)(i / width))];
-            Write(path, ActivationDtype.Float32, Metadata(width, first), values);
+            Write(path, ActivationDtype.Float32, Metadata(width, first, hook), values);
             paths.Add(path);
             first += rows;
         }

@@ -10,31 +10,9 @@ public class ReconstructionMetricsTests
     [Fact]
     public void Every_metric_is_what_its_definition_says()
     {
-        using var scope = NewDisposeScope();
-        var x = tensor(
-            new float[,]
-            {
-                { 3, 4 },
-                { 0, 2 },
-            }
-        );
-        var reconstruction = tensor(
-            new float[,]
-            {
-                { 3, 0 },
-                { 0, 2 },
-            }
-        );
-        var latents = tensor(
-            new float[,]
-            {
-                { 5 },
-                { 0 },
-            }
-        );
         var metrics = new ReconstructionMetrics(2);
-        metrics.Add(x.narrow(0, 0, 1), reconstruction.narrow(0, 0, 1), latents.narrow(0, 0, 1));
-        metrics.Add(x.narrow(0, 1, 1), reconstruction.narrow(0, 1, 1), latents.narrow(0, 1, 1));
+        metrics.Add([3, 4], [3, 0], [5]);
+        metrics.Add([0, 2], [0, 2], [0]);
 
         var json = metrics.ToJson(2);
 
@@ -49,5 +27,49 @@ public class ReconstructionMetricsTests
         Value("cosine").Should().BeApproximately((0.6 + 1) / 2, 1e-12);
         Value("l2_ratio").Should().BeApproximately((0.6 + 1) / 2, 1e-12);
         Value("relative_bias").Should().BeApproximately(13 / 13.0, 1e-12);
+    }
+
+    /// <summary>The plain form: tensors in float64, each definition written out.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(7)]
+    [InlineData(64)]
+    [InlineData(133)]
+    public void One_reading_of_the_rows_gives_what_tensors_give(int width)
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(5);
+        var x = randn(50, width) + 0.3;
+        x[4].zero_();
+        var y = x + (0.2 * randn(50, width));
+        var latents = nn.functional.relu(randn(50, 9));
+        var metrics = new ReconstructionMetrics(width);
+        for (int row = 0; row < 50; row++)
+        {
+            metrics.Add(Row(x), Row(y), Row(latents));
+            float[] Row(Tensor matrix) => matrix[row].data<float>().ToArray();
+        }
+
+        var json = metrics.ToJson(width);
+
+        var (x64, y64) = (x.to(float64), y.to(float64));
+        var error = (x64 - y64).square().sum();
+        var variance = (x64 - x64.mean([0], keepdim: true)).square().sum();
+        var dotR = (x64 * y64).sum(-1);
+        var normsR = x64.norm(-1) * y64.norm(-1);
+        var notZeroR = x64.norm(-1) > 0;
+        Expect("l0", (latents > 0).sum(float64) / 50);
+        Expect("l1", latents.sum(float64) / 50);
+        Expect("mse", error / 50 / width);
+        Expect("fvu", error / variance);
+        Expect("nmse_to_zero", error / x64.square().sum());
+        Expect("cosine", (dotR / normsR).masked_select(notZeroR).sum() / 50);
+        Expect("relative_bias", y64.square().sum() / dotR.sum());
+
+        void Expect(string name, Tensor expected)
+        {
+            double value = expected.item<double>();
+            json[name]!.GetValue<double>().Should().BeApproximately(value, (1e-9 * Math.Abs(value)) + 1e-12, name);
+        }
     }
 }

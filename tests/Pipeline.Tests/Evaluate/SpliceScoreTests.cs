@@ -43,18 +43,17 @@ public class SpliceScoreTests
         {
             value.mul_(20); // far from uniform predictions
         }
-        var spliced = new SpliceScore(measuresDivergence: true);
-        var zero = new SpliceScore(measuresDivergence: true);
+        var spliced = new SpliceScore();
+        var zero = new SpliceScore();
         double loss = 0;
         long scored = 0;
         for (int batch = 0; batch < 3; batch++)
         {
             var tokensBT = randint(32, [4, 12], dtype: int64);
             var clean = CleanBatch.Run(model, tokensBT, [hook]);
-            loss += clean.Loss;
+            var x = clean.AtHook[hook];
+            loss += clean.Score(model, [new(spliced, hook, replacement(x)), new(zero, hook, zeros_like(x))]);
             scored += clean.Scored;
-            spliced.Add(model, clean, hook, replacement(clean.AtHook[hook]));
-            zero.Add(model, clean, hook, zeros_like(clean.AtHook[hook]));
         }
         return (loss / scored, spliced, zero);
     }

@@ -1,0 +1,25 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Shared.Kernels;
+
+/// <summary>What hand-written kernels take from libtorch: its memory and its number of threads.</summary>
+public static class CpuKernels
+{
+    /// <summary>As many threads as libtorch uses.</summary>
+    public static ParallelOptions Threads => new() { MaxDegreeOfParallelism = get_num_threads() };
+
+    /// <summary>Whether kernels without a gradient may stand in for operations on <paramref name="tensor"/>.</summary>
+    public static bool MayCompute(Tensor tensor)
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        return tensor.device_type == DeviceType.CPU && tensor.dtype == float32 && !is_grad_enabled();
+    }
+
+    /// <summary>Where a contiguous float32 tensor on the CPU has its values; another type's storage would be read as floats.</summary>
+    public static unsafe float* Floats(Tensor tensor)
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        return (float*)tensor.storage<float>().data_ptr() + tensor.storage_offset();
+    }
+}
