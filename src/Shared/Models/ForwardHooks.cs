@@ -27,6 +27,13 @@ public sealed class ForwardHooks
         return this;
     }
 
+    /// <summary>Whether anything is called there.</summary>
+    internal bool Has(int layer, HookSite site)
+    {
+        var hook = new HookPoint(layer, site);
+        return readers.ContainsKey(hook) || replacers.ContainsKey(hook);
+    }
+
     internal Tensor At(int layer, HookSite site, Tensor value)
     {
         var hook = new HookPoint(layer, site);

@@ -1,3 +1,4 @@
+using Pipeline.Shared.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -132,21 +133,51 @@ public sealed class Transformer : IDisposable
             HookSite.AttnOut,
             Attention(layer, weights, Normalize(weights.AttentionNorm, residPreBTD))
         );
-        var residMidBTD = Hooked(HookSite.ResidMid, residPreBTD + attnOutBTD);
+        var residMidBTD = Hooked(HookSite.ResidMid, Add(residPreBTD, attnOutBTD, HookSite.AttnOut));
         var mlpOutBTD = Hooked(HookSite.MlpOut, Mlp(weights, Normalize(weights.MlpNorm, residMidBTD)));
-        return Hooked(HookSite.ResidPost, residMidBTD + mlpOutBTD).MoveToOuterDisposeScope();
+        return Hooked(HookSite.ResidPost, Add(residMidBTD, mlpOutBTD, HookSite.MlpOut)).MoveToOuterDisposeScope();
+
+        // In place of the addend where no hook can have kept it.
+        Tensor Add(Tensor resid, Tensor addend, HookSite site) =>
+            CpuForward.Runs(Device) && hooks?.Has(layer, site) != true ? addend.add_(resid) : resid + addend;
     }
 
     private Tensor Attention(int layer, BlockWeights weights, Tensor x)
     {
         using var scope = NewDisposeScope();
-        var (batch, positions) = (x.shape[0], x.shape[1]);
+        var qkvBTW = weights.Qkv.Apply(x);
+        double factor =
+            (Config.ScaleScores ? 1.0 / Math.Sqrt(Config.HeadWidth) : 1.0)
+            / (Config.ScaleScoresByInverseLayer ? layer + 1 : 1);
+        var mixed = CpuForward.Runs(Device)
+            ? CpuForward.Attention(qkvBTW, rotaryCos, rotarySin, AttentionShape(qkvBTW, factor))
+            : Mix(qkvBTW, factor);
+        return weights.AttentionOut.Apply(mixed).MoveToOuterDisposeScope();
+    }
+
+    private AttentionShape AttentionShape(Tensor qkvBTW, double factor) =>
+        new(
+            (int)qkvBTW.shape[0],
+            (int)qkvBTW.shape[1],
+            Config.Heads,
+            Config.KeyValueHeads,
+            Config.HeadWidth,
+            Config.Rotary is null ? 0 : Config.HeadWidth,
+            (float)factor,
+            null
+        );
+
+    /// <summary>Attention between its projections, in tensor operations.</summary>
+    private Tensor Mix(Tensor qkvBTW, double factor)
+    {
+        var (batch, positions) = (qkvBTW.shape[0], qkvBTW.shape[1]);
         int headWidth = Config.HeadWidth;
         Tensor SplitHeads(Tensor flat, int heads) => flat.view(batch, positions, heads, headWidth).transpose(1, 2);
 
-        var parts = weights
-            .Qkv.Apply(x)
-            .split([Config.Heads * headWidth, Config.KeyValueHeads * headWidth, Config.KeyValueHeads * headWidth], -1);
+        var parts = qkvBTW.split(
+            [Config.Heads * headWidth, Config.KeyValueHeads * headWidth, Config.KeyValueHeads * headWidth],
+            -1
+        );
         var queryBHTd = SplitHeads(parts[0].contiguous(), Config.Heads);
         var keyBHTd = SplitHeads(parts[1].contiguous(), Config.KeyValueHeads);
         var valueBHTd = SplitHeads(parts[2].contiguous(), Config.KeyValueHeads);
@@ -162,17 +193,15 @@ public sealed class Transformer : IDisposable
             valueBHTd = valueBHTd.repeat_interleave(groups, 1);
         }
         // scaled_dot_product_attention divides by sqrt(d_head) itself; further factors go into the query.
-        double factor =
-            (Config.ScaleScores ? 1.0 : Math.Sqrt(headWidth)) / (Config.ScaleScoresByInverseLayer ? layer + 1 : 1);
-        if (factor != 1.0)
+        double further = factor * Math.Sqrt(headWidth);
+        if (Math.Abs(further - 1.0) > 1e-12)
         {
-            queryBHTd = queryBHTd * factor;
+            queryBHTd = queryBHTd * further;
         }
-        var mixed = nn
+        return nn
             .functional.scaled_dot_product_attention(queryBHTd, keyBHTd, valueBHTd, is_casual: true)
             .transpose(1, 2)
             .reshape(batch, positions, Config.Heads * headWidth);
-        return weights.AttentionOut.Apply(mixed).MoveToOuterDisposeScope();
     }
 
     private Tensor Rotate(Tensor xBHTd)
@@ -188,14 +217,18 @@ public sealed class Transformer : IDisposable
     {
         using var scope = NewDisposeScope();
         var inner = weights.MlpIn.Apply(x);
-        if (Config.GatedMlp)
+        if (!Config.GatedMlp)
         {
-            var gateAndUp = inner.chunk(2, -1);
-            inner = Activate(gateAndUp[0]) * gateAndUp[1];
+            inner = Activate(inner);
+        }
+        else if (Config.Activation == ActivationKind.Silu && CpuForward.Runs(Device))
+        {
+            inner = CpuForward.SiluGate(inner);
         }
         else
         {
-            inner = Activate(inner);
+            var gateAndUp = inner.chunk(2, -1);
+            inner = Activate(gateAndUp[0]) * gateAndUp[1];
         }
         return weights.MlpOut.Apply(inner).MoveToOuterDisposeScope();
     }
@@ -210,14 +243,21 @@ public sealed class Transformer : IDisposable
             _ => throw new InvalidOperationException($"no activation {Config.Activation}"),
         };
 
-    private static Tensor GeluTanh(Tensor x) =>
-        x * 0.5 * (1 + tanh(Math.Sqrt(2 / Math.PI) * (x + (0.044715 * x.pow(3)))));
+    /// <summary>Of an activation that nothing else needs.</summary>
+    private Tensor GeluTanh(Tensor x) =>
+        CpuForward.Runs(Device) && x.is_contiguous()
+            ? CpuForward.GeluTanhInPlace(x)
+            : nn.functional.gelu(x, TorchSharp.Modules.GELU.Approximate.tanh);
 
     private Tensor Normalize(Norm norm, Tensor x)
     {
         if (Config.Norm == NormKind.LayerNorm)
         {
             return nn.functional.layer_norm(x, [Config.Width], norm.Weight, norm.Bias, Config.NormEpsilon);
+        }
+        if (CpuForward.Runs(Device))
+        {
+            return CpuForward.RmsNorm(x, norm.Weight, Config.NormEpsilon);
         }
         using var scope = NewDisposeScope();
         var meanSquare = x.square().mean([-1], keepdim: true);
