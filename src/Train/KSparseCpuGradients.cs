@@ -41,6 +41,7 @@ internal sealed class KSparseCpuGradients(
     private readonly float[] valueGradients = new float[batch * objective.K];
     private readonly int[] firstEntryF = new int[sae.Features + 1];
     private readonly (int Row, int Entry)[] byLatent = new (int, int)[batch * objective.K];
+    private AuxKCpuGradients? auxK;
 
     /// <summary>Rows a call takes.</summary>
     public int Batch => batch;
@@ -104,63 +105,22 @@ internal sealed class KSparseCpuGradients(
         DecoderBiasGradient(weights, gradients, scale);
     }
 
-    /// <summary>
-    /// Adds the gradients of the dead latents' loss in its normalized form. They did not
-    /// fire, so that their rows have none from the reconstruction.
-    /// </summary>
+    /// <summary>Adds the gradients of the dead latents' loss in its normalized form to those of <see cref="Compute"/>.</summary>
+    /// <param name="deadF">Which latents are dead, bool [F]; none of them was kept.</param>
     /// <returns>The loss before its coefficient.</returns>
-    public unsafe double ComputeAuxK(Tensor xBD, Tensor deadF)
+    public double AddAuxK(Tensor deadF)
     {
-        using var none = no_grad();
         using var scope = NewDisposeScope();
-        var deadN = deadF.nonzero().squeeze(-1);
-        if (deadN.numel() == 0)
-        {
-            return 0;
-        }
-        var residualBD = ResidualBD();
-        var variance = (residualBD - residualBD.mean([0], keepdim: true)).square().sum(-1).mean().item<float>();
-        if (variance == 0)
-        {
-            return 0;
-        }
-        var W_encND = sae.W_enc.index_select(0, deadN);
-        var W_decND = sae.W_dec.index_select(0, deadN);
-        var inputBD = sae.SubtractsDecoderBias ? xBD - sae.b_dec : xBD;
-        var actsBN = nn.functional.relu(nn.functional.linear(inputBD, W_encND, sae.b_enc.index_select(0, deadN)));
-        if (objective.AuxK < deadN.numel())
-        {
-            var (valuesBK, chosenBK) = actsBN.topk(objective.AuxK, -1, sorted: false);
-            actsBN = zeros_like(actsBN).scatter_(1, chosenBK, valuesBK);
-        }
-        var errorOfBD = actsBN.matmul(W_decND).sub_(residualBD);
-        double loss = errorOfBD.square().sum().item<float>() / (batch * variance);
-        var toDecodedBD = errorOfBD.mul_(2 * objective.AuxCoefficient / (batch * variance));
-        var toActsBN = toDecodedBD.matmul(W_decND.t()).mul_(actsBN > 0);
-        var toBiasN = toActsBN.sum(dim: 0);
-        sae.W_dec.grad!.index_copy_(0, deadN, actsBN.t().matmul(toDecodedBD));
-        sae.W_enc.grad!.index_copy_(0, deadN, toActsBN.t().matmul(inputBD));
-        sae.b_enc.grad!.index_copy_(0, deadN, toBiasN);
-        if (sae.SubtractsDecoderBias)
-        {
-            sae.b_dec.grad!.sub_(toBiasN.matmul(W_encND));
-        }
-        var gradients = new GradientPointers(sae);
-        var weights = new Pointers(sae, xBD);
-        foreach (int f in deadN.data<long>().ToArray().Select(f => (int)f))
-        {
-            Rows.Measure(
-                f,
-                new ReadOnlySpan<float>(gradients.Encoder + ((long)f * width), width),
-                new ReadOnlySpan<float>(gradients.Decoder + ((long)f * width), width),
-                weights.DecoderRow(f, width),
-                projectionEpsilon
-            );
-        }
-        return loss;
+        int[] deadN = [.. deadF.nonzero().data<long>().Select(f => (int)f)];
+        auxK ??= new AuxKCpuGradients(sae, objective.AuxK, objective.AuxCoefficient, batch, Rows, projectionEpsilon);
+        return auxK.Add(deadN, centeredBD, errorBD);
     }
 
-    public void Dispose() => screen.Dispose();
+    public void Dispose()
+    {
+        auxK?.Dispose();
+        screen.Dispose();
+    }
 
     private unsafe void Center(Pointers p, int row)
     {

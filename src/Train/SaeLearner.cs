@@ -230,7 +230,7 @@ internal sealed class KSparseLearner(
         kernel.Compute(xBD);
         var fireCountsF = kernel.FireCountsF();
         var deadF = countAndFindDead(fireCountsF > 0);
-        double auxLoss = now.AuxCoefficient > 0 ? kernel.ComputeAuxK(xBD, deadF) : 0;
+        double auxLoss = now.AuxCoefficient > 0 ? kernel.AddAuxK(deadF) : 0;
         var result = new BatchResult(
             kernel.Loss + (now.AuxCoefficient * auxLoss),
             kernel.Reconstruction,

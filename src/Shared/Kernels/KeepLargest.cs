@@ -1,0 +1,119 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
+
+namespace Pipeline.Shared.Kernels;
+
+/// <summary>
+/// Exact selection where what is kept is a large share of the row: positive floats order as their bits do, and the least kept
+/// is found by halving the range of bits, each time counting what reaches the middle. A heap would move most values.
+/// </summary>
+public static class KeepLargest
+{
+    /// <summary>Sets all but the <paramref name="k"/> largest positive values to 0, of equal ones keeping the earlier.</summary>
+    /// <param name="values">A row; none is NaN.</param>
+    /// <param name="k">How many to keep; where fewer are positive, those.</param>
+    /// <param name="width">Which form runs.</param>
+    public static void Positive(Span<float> values, int k, SimdWidth width)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(k, 1);
+        var bits = MemoryMarshal.Cast<float, int>(values);
+        int least = 1;
+        if (CountFrom(bits, least, width) > k)
+        {
+            least = LeastKept(bits, k, width);
+        }
+        int surplus = CountFrom(bits, least, width) - k;
+        for (int i = bits.Length - 1; surplus > 0; i--)
+        {
+            if (bits[i] == least)
+            {
+                bits[i] = 0;
+                surplus--;
+            }
+        }
+        ZeroBelow(bits, least, width);
+    }
+
+    /// <summary>The bits of the k-th largest, or any smaller ones that as many values reach.</summary>
+    private static int LeastKept(ReadOnlySpan<int> bits, int k, SimdWidth width)
+    {
+        int enough = 1; // at least k reach it
+        int tooFew = TensorPrimitives.Max(bits) + 1;
+        while (tooFew - enough > 1)
+        {
+            int middle = enough + ((tooFew - enough) / 2);
+            int count = CountFrom(bits, middle, width);
+            if (count < k)
+            {
+                tooFew = middle;
+                continue;
+            }
+            enough = middle;
+            if (count == k)
+            {
+                break;
+            }
+        }
+        return enough;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static int CountFrom(ReadOnlySpan<int> bits, int least, SimdWidth width)
+    {
+        ref int first = ref MemoryMarshal.GetReference(bits);
+        int count = 0;
+        int i = 0;
+        if (width == SimdWidth.Vector512)
+        {
+            var leasts = Vector512.Create(least);
+            for (; i <= bits.Length - Vector512<int>.Count; i += Vector512<int>.Count)
+            {
+                var reached = Vector512.GreaterThanOrEqual(Vector512.LoadUnsafe(ref first, (nuint)i), leasts);
+                count += BitOperations.PopCount(reached.ExtractMostSignificantBits());
+            }
+        }
+        else if (width == SimdWidth.Vector256)
+        {
+            var leasts = Vector256.Create(least);
+            for (; i <= bits.Length - Vector256<int>.Count; i += Vector256<int>.Count)
+            {
+                var reached = Vector256.GreaterThanOrEqual(Vector256.LoadUnsafe(ref first, (nuint)i), leasts);
+                count += BitOperations.PopCount(reached.ExtractMostSignificantBits());
+            }
+        }
+        for (; i < bits.Length; i++)
+        {
+            count += bits[i] >= least ? 1 : 0;
+        }
+        return count;
+    }
+
+    private static void ZeroBelow(Span<int> bits, int least, SimdWidth width)
+    {
+        ref int first = ref MemoryMarshal.GetReference(bits);
+        int i = 0;
+        if (width == SimdWidth.Vector512)
+        {
+            for (; i <= bits.Length - Vector512<int>.Count; i += Vector512<int>.Count)
+            {
+                var some = Vector512.LoadUnsafe(ref first, (nuint)i);
+                (some & Vector512.GreaterThanOrEqual(some, Vector512.Create(least))).StoreUnsafe(ref first, (nuint)i);
+            }
+        }
+        else if (width == SimdWidth.Vector256)
+        {
+            for (; i <= bits.Length - Vector256<int>.Count; i += Vector256<int>.Count)
+            {
+                var some = Vector256.LoadUnsafe(ref first, (nuint)i);
+                (some & Vector256.GreaterThanOrEqual(some, Vector256.Create(least))).StoreUnsafe(ref first, (nuint)i);
+            }
+        }
+        for (; i < bits.Length; i++)
+        {
+            bits[i] = bits[i] >= least ? bits[i] : 0;
+        }
+    }
+}
