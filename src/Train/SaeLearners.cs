@@ -1,5 +1,6 @@
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Kernels;
 using Pipeline.Train.Objectives;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -114,6 +115,7 @@ internal static class SaeLearners
         };
         bool hasKernel =
             config is { MultiTopK: 0, Transcoder: false }
+            && Simd.Best != SimdWidth.Scalar // without vectors libtorch's products are faster
             && sae.W_dec.device_type == DeviceType.CPU
             && sae.W_dec.dtype == ScalarType.Float32;
         return new KSparseLearner(

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Runtime.Intrinsics;
 using System.Text.Json.Nodes;
+using Pipeline.Shared.Kernels;
 using static TorchSharp.torch;
 
 namespace Pipeline.Shared.Artifacts;
@@ -11,9 +12,10 @@ namespace Pipeline.Shared.Artifacts;
 /// </summary>
 /// <param name="Device">cpu, cuda:0.</param>
 /// <param name="Threads">CPU threads of libtorch.</param>
-/// <param name="Cpu">The vector instructions in use: AVX512, AVX2 or DEFAULT.</param>
+/// <param name="Cpu">The vector instructions libtorch uses: AVX512, AVX2 or DEFAULT.</param>
+/// <param name="Kernels">The form of the project's own kernels; .NET's DOTNET_EnableAVX512=0 and its like choose a lesser one.</param>
 /// <param name="TorchSharp">Its version, and with it libtorch's.</param>
-public sealed record ComputeEnvironment(string Device, int Threads, string Cpu, string TorchSharp)
+public sealed record ComputeEnvironment(string Device, int Threads, string Cpu, SimdWidth Kernels, string TorchSharp)
 {
     public static ComputeEnvironment Of(Device device)
     {
@@ -22,6 +24,7 @@ public sealed record ComputeEnvironment(string Device, int Threads, string Cpu, 
             device.ToString(),
             get_num_threads(),
             CpuCapability(),
+            Simd.Best,
             typeof(TorchSharp.torch).Assembly.GetName().Version?.ToString(3) ?? ""
         );
     }
@@ -32,6 +35,7 @@ public sealed record ComputeEnvironment(string Device, int Threads, string Cpu, 
             ["device"] = Device,
             ["threads"] = Threads,
             ["cpu"] = Cpu,
+            ["kernels"] = Kernels.ToString(),
             ["torchsharp"] = TorchSharp,
         };
 

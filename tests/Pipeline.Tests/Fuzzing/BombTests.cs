@@ -11,6 +11,7 @@ using Pipeline.Tests.Text;
 namespace Pipeline.Tests.Fuzzing;
 
 /// <summary>Input made to exhaust memory, the stack or patience, and names made to leave their folder.</summary>
+[Collection(MeasuresMemory.Name)]
 public sealed class BombTests : IDisposable
 {
     private const long MostBytes = 512L << 20;

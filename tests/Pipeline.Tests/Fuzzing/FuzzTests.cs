@@ -22,6 +22,7 @@ namespace Pipeline.Tests.Fuzzing;
 /// Parsers of foreign files are total: any bytes give a parse or a typed error, within 2 s and 512 MB. <c>PIPELINE_FUZZ=N</c>
 /// asks for N mutants a parser (2,000 without it).
 /// </summary>
+[Collection(MeasuresMemory.Name)]
 public sealed class FuzzTests : IClassFixture<TinyRun>, IDisposable
 {
     private const long MostBytes = 512L << 20;
