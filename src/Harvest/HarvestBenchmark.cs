@@ -22,6 +22,7 @@ public static class HarvestBenchmark
         var config = run.Config.Harvest;
         var contexts = run.Batches(heldOut: false, config.Tokens.Value, config.Batch).ToList();
         long tokens = contexts.Sum(batch => batch.Sum(context => (long)context.Tokens.Length));
+        double load = Stopclock.Time(() => run.Model.Load(run.Device).Dispose());
         using var model = run.Model.Load(run.Device);
         int last = run.Hooks.Max(hook => hook.Layer);
         var (harvest, forward) = Stopclock.MedianMilliseconds(
@@ -56,7 +57,7 @@ public static class HarvestBenchmark
             },
             harvest,
             forward,
-            new JsonObject { ["tokens_per_s"] = tokens / harvest * 1000 }
+            new JsonObject { ["load_ms"] = load, ["tokens_per_s"] = tokens / harvest * 1000 }
         );
     }
 }

@@ -5,6 +5,7 @@ using Pipeline.Shared;
 using Pipeline.Shared.Activations;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Tokens;
 using TorchSharp;
@@ -22,6 +23,8 @@ namespace Pipeline.Harvest;
 /// </summary>
 public sealed class HarvestStage
 {
+    private const int BatchesAhead = 4;
+
     private readonly RunInputs run;
     private readonly HarvestConfig config;
     private readonly StageFolder folder;
@@ -98,12 +101,10 @@ public sealed class HarvestStage
         foreach (var shard in Shards())
         {
             var digests = MakeUnlessWhole(shard, model);
+            shard.ReadToEnd();
             outputs.AddRange(run.Hooks.Zip(digests, (hook, digest) => Describe(hook, shard, digest)));
-            foreach (int document in shard.Documents)
-            {
-                documents += document == lastDocument ? 0 : 1;
-                lastDocument = document;
-            }
+            documents += shard.Documents - (shard.FirstDocument == lastDocument ? 1 : 0);
+            lastDocument = shard.LastDocument;
             tokens += shard.Tokens;
             shards++;
             progress.Update("harvest", Math.Min(tokens, config.Tokens.Value), config.Tokens.Value, "tokens");
@@ -119,16 +120,20 @@ public sealed class HarvestStage
         folder.Complete(outputs, results, run.Provenance(clock.Elapsed));
     }
 
-    /// <summary>The harvest's shards in order, each with its contexts.</summary>
+    /// <summary>The harvest's shards in order, their contexts packed on another thread while earlier ones run.</summary>
     private IEnumerable<ShardPlan> Shards()
     {
+        var packed = run.Batches(heldOut: false, config.Tokens.Value, config.Batch);
+        using var batches = ReadAhead.Of(packed, BatchesAhead).GetEnumerator();
         long firstToken = 0;
-        int number = 0;
-        foreach (var batches in run.Batches(heldOut: false, config.Tokens.Value, config.Batch).Chunk(batchesPerShard))
+        bool more = batches.MoveNext();
+        for (int number = 0; more; number++)
         {
-            var shard = new ShardPlan(number++, firstToken, batches);
-            firstToken += shard.Tokens;
+            var shard = new ShardPlan(number, firstToken, batches, batchesPerShard);
             yield return shard;
+            shard.ReadToEnd();
+            firstToken += shard.Tokens;
+            more = shard.More;
         }
     }
 
@@ -156,7 +161,7 @@ public sealed class HarvestStage
         var writing = Task.CompletedTask;
         try
         {
-            foreach (var batch in shard.Batches)
+            foreach (var batch in shard.Batches())
             {
                 if (cancel.IsCancellationRequested)
                 {
@@ -196,28 +201,30 @@ public sealed class HarvestStage
             )
         );
 
-    /// <summary>One forward up to the last hook; each hook's activations [B x T, D], row-major, in the order of the hooks.</summary>
-    private List<float[]> Activations(Transformer model, PackedContext[] batch)
+    /// <summary>One forward up to the last hook; each hook's activations [B, T, D], contiguous on the CPU, in the order of the hooks.</summary>
+    private List<Tensor> Activations(Transformer model, PackedContext[] batch)
     {
         using var scope = NewDisposeScope();
-        var read = new Dictionary<HookPoint, float[]>();
+        var read = new Dictionary<HookPoint, Tensor>();
         var hooks = new ForwardHooks();
         foreach (var hook in run.Hooks)
         {
-            hooks.Read(hook, x => read[hook] = x.cpu().contiguous().data<float>().ToArray());
+            hooks.Read(hook, x => read[hook] = x.alias().cpu().contiguous().DetachFromDisposeScope());
         }
         model.RunHooks(ContextTensor.Of(batch, run.Device), hooks);
         return [.. run.Hooks.Select(hook => read[hook])];
     }
 
-    private static void Append(List<ActivationShardWriter> writers, PackedContext[] batch, List<float[]> activations)
+    /// <summary>Writes a batch straight from the tensors' memory, and gives it back.</summary>
+    private static void Append(List<ActivationShardWriter> writers, PackedContext[] batch, List<Tensor> activations)
     {
         int[] tokens = [.. batch.SelectMany(context => context.Tokens)];
         int[] documents = [.. batch.SelectMany(context => context.Documents)];
         int[] positions = [.. batch.SelectMany(context => context.Positions)];
         for (int i = 0; i < writers.Count; i++)
         {
-            writers[i].Append(tokens, documents, positions, activations[i]);
+            using var activationsBTD = activations[i];
+            writers[i].Append(tokens, documents, positions, CpuMemory.Values(activationsBTD));
         }
     }
 
@@ -246,13 +253,56 @@ public sealed class HarvestStage
         }
     }
 
-    /// <summary>What one shard holds.</summary>
-    private sealed record ShardPlan(int Number, long FirstToken, PackedContext[][] Batches)
+    /// <summary>One shard of the packed text: its batches come once, and what they hold is counted as they come.</summary>
+    private sealed class ShardPlan(int number, long firstToken, IEnumerator<PackedContext[]> source, int most)
     {
-        public long Tokens => Batches.Sum(batch => batch.Sum(context => (long)context.Tokens.Length));
+        private int read;
 
-        public IEnumerable<int> Documents =>
-            Batches.SelectMany(batch => batch.SelectMany(context => context.Documents));
+        public int Number => number;
+        public long FirstToken => firstToken;
+
+        /// <summary>Whether the text goes on after what was read.</summary>
+        public bool More { get; private set; } = true;
+
+        /// <summary>Of what was read, like what follows.</summary>
+        public long Tokens { get; private set; }
+
+        /// <summary>Documents, one that continues an earlier shard's among them.</summary>
+        public int Documents { get; private set; }
+        public int FirstDocument { get; private set; } = -1;
+        public int LastDocument { get; private set; } = -1;
+
+        public IEnumerable<PackedContext[]> Batches()
+        {
+            while (More && read < most)
+            {
+                var batch = source.Current;
+                Count(batch);
+                read++;
+                yield return batch;
+                More = source.MoveNext();
+            }
+        }
+
+        /// <summary>Passes over batches that nobody took.</summary>
+        public void ReadToEnd()
+        {
+            foreach (var _ in Batches()) { }
+        }
+
+        private void Count(PackedContext[] batch)
+        {
+            foreach (var context in batch)
+            {
+                Tokens += context.Tokens.Length;
+                foreach (int document in context.Documents)
+                {
+                    Documents += document == LastDocument ? 0 : 1;
+                    LastDocument = document;
+                    FirstDocument = FirstDocument < 0 ? document : FirstDocument;
+                }
+            }
+        }
     }
 
     /// <summary>The model, loaded when the first shard is found missing.</summary>

@@ -19,7 +19,7 @@ internal static unsafe class CpuForward
     /// <summary>GELU's tanh form, in place of <paramref name="x"/>, which is given back.</summary>
     public static Tensor GeluTanhInPlace(Tensor x)
     {
-        ElementwiseKernels.GeluTanh(Floats(x), x.numel(), get_num_threads());
+        ElementwiseKernels.GeluTanh(CpuMemory.Floats(x), x.numel(), get_num_threads());
         return x;
     }
 
@@ -30,8 +30,8 @@ internal static unsafe class CpuForward
         shape[^1] /= 2;
         var gated = empty(shape);
         ElementwiseKernels.SiluGate(
-            Floats(gateUp),
-            Floats(gated),
+            CpuMemory.Floats(gateUp),
+            CpuMemory.Floats(gated),
             gated.numel() / shape[^1],
             (int)shape[^1],
             get_num_threads()
@@ -46,9 +46,9 @@ internal static unsafe class CpuForward
         var normed = empty(x.shape);
         int width = (int)weight.numel();
         ElementwiseKernels.RmsNorm(
-            Floats(source),
-            Floats(weight),
-            Floats(normed),
+            CpuMemory.Floats(source),
+            CpuMemory.Floats(weight),
+            CpuMemory.Floats(normed),
             x.numel() / width,
             width,
             epsilon,
@@ -62,23 +62,13 @@ internal static unsafe class CpuForward
     {
         var mixed = empty(shape.Batch, shape.Positions, (long)shape.Heads * shape.HeadWidth);
         CausalAttention.Run(
-            Floats(qkvBTW),
-            cosTR is null ? null : Floats(cosTR),
-            sinTR is null ? null : Floats(sinTR),
-            Floats(mixed),
+            CpuMemory.Floats(qkvBTW),
+            cosTR is null ? null : CpuMemory.Floats(cosTR),
+            sinTR is null ? null : CpuMemory.Floats(sinTR),
+            CpuMemory.Floats(mixed),
             shape,
             get_num_threads()
         );
         return mixed;
-    }
-
-    /// <summary>Where a contiguous float32 tensor has its first value.</summary>
-    private static float* Floats(Tensor tensor)
-    {
-        if (tensor.dtype != ScalarType.Float32 || !tensor.is_contiguous())
-        {
-            throw new ArgumentException($"{tensor.dtype}, {tensor}: expected contiguous float32.", nameof(tensor));
-        }
-        return (float*)tensor.storage<float>().data_ptr() + tensor.storage_offset();
     }
 }
