@@ -5,6 +5,7 @@ using Pipeline.Shared;
 using Pipeline.Shared.Activations;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Tokens;
 using TorchSharp;
@@ -204,7 +205,7 @@ public sealed class HarvestStage
         var hooks = new ForwardHooks();
         foreach (var hook in run.Hooks)
         {
-            hooks.Read(hook, x => read[hook] = x.cpu().contiguous().data<float>().ToArray());
+            hooks.Read(hook, x => read[hook] = CpuKernels.ToArray<float>(x));
         }
         model.RunHooks(ContextTensor.Of(batch, run.Device), hooks);
         return [.. run.Hooks.Select(hook => read[hook])];
