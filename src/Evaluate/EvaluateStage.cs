@@ -7,6 +7,7 @@ using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Autoencoders.Formats;
 using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Tensors;
 using Pipeline.Shared.Tokens;
@@ -314,14 +315,14 @@ public sealed class EvaluateStage
             var xBTD = clean.AtHook[hook];
             var latents = Sae.Encode(xBTD.reshape(-1, Sae.Width));
             var reconstructionRD = Sae.Decode(latents);
-            float[] values = latents.ValuesBK.cpu().data<float>().ToArray();
+            float[] values = CpuKernels.ToArray<float>(latents.ValuesBK);
             Measure(
                 batch,
-                clean.AtHook[Target].cpu().data<float>().ToArray(),
-                reconstructionRD.cpu().data<float>().ToArray(),
+                CpuKernels.ToArray<float>(clean.AtHook[Target]),
+                CpuKernels.ToArray<float>(reconstructionRD),
                 values
             );
-            Examples.Add(batch, latents.IndicesBK.cpu().data<long>().ToArray(), values);
+            Examples.Add(batch, CpuKernels.ToArray<long>(latents.IndicesBK), values);
             return new Splice(Spliced, Target, reconstructionRD.view(xBTD.shape).MoveToOuterDisposeScope());
         }
 

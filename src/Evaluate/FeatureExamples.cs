@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Tokens;
 using static TorchSharp.torch;
 
@@ -111,13 +112,13 @@ internal sealed class FeatureExamples(int features, ITokenizer tokenizer)
         using var scope = NewDisposeScope();
         tokens = load("tokens").item<long>();
         load("fired").data<long>().CopyTo(fired);
-        long[] latents = load("latent").data<long>().ToArray();
-        float[] values = load("value").data<float>().ToArray();
-        long[] earliness = load("earliness").data<long>().ToArray();
-        long[] peaks = load("peak").data<long>().ToArray();
-        long[] lengths = load("length").data<long>().ToArray();
-        int[] windows = load("window_tokens").data<int>().ToArray();
-        int[] activations = load("window_activations").data<int>().ToArray();
+        long[] latents = CpuKernels.ToArray<long>(load("latent"));
+        float[] values = CpuKernels.ToArray<float>(load("value"));
+        long[] earliness = CpuKernels.ToArray<long>(load("earliness"));
+        long[] peaks = CpuKernels.ToArray<long>(load("peak"));
+        long[] lengths = CpuKernels.ToArray<long>(load("length"));
+        int[] windows = CpuKernels.ToArray<int>(load("window_tokens"));
+        int[] activations = CpuKernels.ToArray<int>(load("window_activations"));
         for (int i = 0; i < latents.Length; i++)
         {
             var window = new Range(i * Window, (i * Window) + (int)lengths[i]);

@@ -22,4 +22,14 @@ public static class CpuKernels
         ArgumentNullException.ThrowIfNull(tensor);
         return (float*)tensor.storage<float>().data_ptr() + tensor.storage_offset();
     }
+
+    /// <summary>A contiguous tensor's values, copied at once: TorchSharp's own copy goes value by value.</summary>
+    public static unsafe T[] ToArray<T>(Tensor tensor)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        using var plain = tensor.contiguous().cpu();
+        var values = (T*)plain.storage<T>().data_ptr() + plain.storage_offset();
+        return new ReadOnlySpan<T>(values, checked((int)plain.numel())).ToArray();
+    }
 }

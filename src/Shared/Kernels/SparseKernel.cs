@@ -101,12 +101,8 @@ internal static class SparseKernel
         using var biasD = b_dec.contiguous();
         var (batch, kept) = ((int)valuesBK.shape[0], (int)valuesBK.shape[1]);
         var decodedBD = empty(batch, W_dec.shape[1]);
-        if (batch == 0)
-        {
-            return decodedBD; // which TorchSharp does not copy to an array
-        }
-        long[] indices = indicesBK.data<long>().ToArray();
-        float[] values = valuesBK.data<float>().ToArray();
+        long[] indices = CpuKernels.ToArray<long>(indicesBK);
+        float[] values = CpuKernels.ToArray<float>(valuesBK);
         var decoder = new Rows(decoderFD);
         var decoded = new Rows(decodedBD);
         float* bias = CpuKernels.Floats(biasD);

@@ -19,8 +19,19 @@ public static class NextToken
     private const int Matrices = 4;
     private const long MaximumBytes = 256L << 20;
 
+    /// <summary>One that stays in the cache, and whose memory the allocator uses again.</summary>
+    private const long CachedBytes = 16L << 20;
+
+    /// <summary>Fewer rows make a poor matrix product.</summary>
+    private const long FewRows = 256;
+
     /// <summary>Rows whose logits exist at a time.</summary>
-    public static long RowsAtATime(int vocabulary) => Math.Max(1, MaximumBytes / Matrices / sizeof(float) / vocabulary);
+    public static long RowsAtATime(int vocabulary)
+    {
+        long rowBytes = sizeof(float) * (long)vocabulary;
+        long most = MaximumBytes / Matrices / rowBytes;
+        return Math.Max(1, Math.Max(CachedBytes / rowBytes, Math.Min(FewRows, most)));
+    }
 
     /// <summary>
     /// Cross-entropy of each next token, -ln p(token t+1 | tokens 0..t), [B, T-1] float32.
@@ -41,7 +52,7 @@ public static class NextToken
             var logitsRV = model.Unembed(rowsRD);
             var ownTargetsR = targetsR.narrow(0, first, rowsRD.shape[0]);
             var lossesR = CpuKernels.MayCompute(logitsRV)
-                ? LossesByKernel(logitsRV, ownTargetsR.data<long>().ToArray())
+                ? LossesByKernel(logitsRV, CpuKernels.ToArray<long>(ownTargetsR))
                 : nn.functional.cross_entropy(logitsRV, ownTargetsR, reduction: nn.Reduction.None);
             losses.Add(lossesR.MoveToOuterDisposeScope());
         }
@@ -146,7 +157,7 @@ public static class NextToken
         Tensor targetsR
     )
     {
-        long[] targets = targetsR.data<long>().ToArray();
+        long[] targets = CpuKernels.ToArray<long>(targetsR);
         int vocabulary = (int)cleanLogitsRV.shape[1];
         float* clean = CpuKernels.Floats(cleanLogitsRV);
         double[] cleanLogSumR = new double[targets.Length];
