@@ -32,9 +32,6 @@ internal sealed class KSparseCpuGradients(
     /// <summary>Rows whose pre-activations exist at a time.</summary>
     public const int ChunkRows = 256;
 
-    /// <summary>Rows from which the floor of a selection over the batch is guessed.</summary>
-    private const int SampledRows = 16;
-
     private readonly int width = sae.Width;
     private readonly int features = sae.Features;
     private readonly int k = objective.K;
@@ -49,7 +46,7 @@ internal sealed class KSparseCpuGradients(
     private readonly float[] valueGradients = new float[batch * objective.K];
     private readonly int[] firstEntryF = new int[sae.Features + 1];
     private readonly (int Row, int Entry)[] byLatent = new (int, int)[batch * objective.K];
-    private readonly Candidates[] candidatesB = objective.OverBatch ? NewCandidates(batch) : [];
+    private readonly BatchSelect? overBatch = objective.OverBatch ? new(batch) : null;
     private AuxKCpuGradients? auxK;
 
     /// <summary>Rows a call takes.</summary>
@@ -193,78 +190,37 @@ internal sealed class KSparseCpuGradients(
             );
     }
 
-    /// <summary>
-    /// The k·B largest positive values of the batch, of equal ones the earlier. Only what exceeds a floor is kept while the
-    /// chunks pass by; a floor guessed too high is lowered and the chunks pass by again, so that the result is exact.
-    /// </summary>
+    /// <summary>The k·B largest positive values of the batch, of equal ones the earlier.</summary>
     private unsafe void SelectOverBatch(Pointers p, ParallelOptions parallel)
     {
-        int wanted = batch * k;
-        float floor = -1;
+        bool isFirst = true;
         do
         {
-            float tried = floor;
             ForEachChunk(
                 (start, rows) =>
                 {
-                    floor =
-                        start > 0 ? floor
-                        : tried < 0 ? GuessFloor(p, rows)
-                        : tried < 1e-6f ? 0
-                        : tried / 2;
+                    if (isFirst)
+                    {
+                        int sampled = Math.Min(BatchSelect.SampledRows, rows);
+                        overBatch!.Guess(new(p.PreActs, sampled * features), p.EncoderBiases(features), k);
+                        isFirst = false;
+                    }
                     Parallel.For(
                         0,
                         rows,
                         parallel,
                         row =>
-                            candidatesB[start + row]
-                                .Collect(p.PreActsOf(row, features), p.EncoderBiases(features), floor)
+                            overBatch!.Collect(
+                                start + row,
+                                p.PreActsOf(row, features),
+                                p.EncoderBiases(features),
+                                Simd.Best
+                            )
                     );
                 }
             );
-        } while (floor > 0 && candidatesB.Sum(candidates => candidates.Count) < wanted);
-        var all = new float[candidatesB.Sum(candidates => candidates.Count)];
-        int at = 0;
-        foreach (var candidates in candidatesB)
-        {
-            candidates.Values.CopyTo(all.AsSpan(at));
-            at += candidates.Count;
-        }
-        bool isChoice = all.Length > wanted;
-        float least = isChoice ? ThresholdSelect.NthLargest(all, wanted) : 0;
-        // Of the values equal to the least, as many as there is room for.
-        int equal = isChoice ? wanted - all.Count(value => value > least) : 0;
-        int entry = 0;
-        for (int row = 0; row < batch; row++)
-        {
-            firstB[row] = entry;
-            var candidates = candidatesB[row];
-            for (int i = 0; i < candidates.Count; i++)
-            {
-                float value = candidates.Values[i];
-                if (value > least || (isChoice && value == least && equal-- > 0))
-                {
-                    (indices[entry], values[entry++]) = (candidates.Indices[i], value);
-                }
-            }
-            endB[row] = entry;
-        }
-    }
-
-    /// <summary>Somewhat less than what would be the least value kept, were all rows like the first.</summary>
-    private unsafe float GuessFloor(Pointers p, int rows)
-    {
-        int sampled = Math.Min(SampledRows, rows);
-        var sample = new float[sampled * features];
-        for (int row = 0; row < sampled; row++)
-        {
-            TensorPrimitives.Add(
-                p.PreActsOf(row, features),
-                p.EncoderBiases(features),
-                sample.AsSpan(row * features, features)
-            );
-        }
-        return Math.Max(0, 0.8f * ThresholdSelect.NthLargest(sample, Math.Min(sample.Length, sampled * k)));
+        } while (overBatch!.NeedsAnotherPass(batch * k));
+        overBatch.Choose(batch * k, firstB, endB, indices, values);
     }
 
     /// <summary>x̂ of each prefix, what each contributes to the loss, and the gradient of each kept value.</summary>
@@ -431,9 +387,6 @@ internal sealed class KSparseCpuGradients(
         ];
     }
 
-    private static Candidates[] NewCandidates(int batch) =>
-        [.. Enumerable.Range(0, batch).Select(_ => new Candidates())];
-
     /// <summary>A prefix of the dictionary.</summary>
     /// <param name="end">Its length.</param>
     /// <param name="weight">Of its error in the loss.</param>
@@ -454,22 +407,6 @@ internal sealed class KSparseCpuGradients(
 
         /// <summary>Errors of this prefix and all longer ones, weighted; where there is more than one.</summary>
         public Span<float> ErrorOf(int row) => errorBD.Value.AsSpan(row * width, width);
-    }
-
-    /// <summary>A row's values above the floor.</summary>
-    private sealed class Candidates
-    {
-        private int[] indices = [];
-        private float[] values = [];
-
-        public int Count { get; private set; }
-
-        public ReadOnlySpan<int> Indices => indices.AsSpan(0, Count);
-
-        public ReadOnlySpan<float> Values => values.AsSpan(0, Count);
-
-        public void Collect(ReadOnlySpan<float> row, ReadOnlySpan<float> bias, float floor) =>
-            Count = ThresholdSelect.Above(row, bias, floor, ref indices, ref values, Simd.Best);
     }
 
     /// <summary>Where the values lie; the tensors outlive the call.</summary>
