@@ -224,7 +224,7 @@ public sealed class HarvestStage
         for (int i = 0; i < writers.Count; i++)
         {
             using var activationsBTD = activations[i];
-            writers[i].Append(tokens, documents, positions, CpuMemory.Values(activationsBTD));
+            writers[i].Append(tokens, documents, positions, CpuKernels.Values(activationsBTD));
         }
     }
 

@@ -17,7 +17,8 @@ internal static class SaeLearners
     /// <param name="sample">Activations, scaled as they will be in training; b_dec starts at the targets' geometric median.</param>
     /// <param name="seed">Of the decoder's initial directions.</param>
     /// <param name="steps">Of the whole training.</param>
-    public static SaeLearner New(SaeConfig sae, TrainingBatch sample, ulong seed, long steps)
+    /// <param name="isPlain">Whether autograd does what a kernel could: the twin that kernels are compared with.</param>
+    public static SaeLearner New(SaeConfig sae, TrainingBatch sample, ulong seed, long steps, bool isPlain = false)
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
@@ -86,7 +87,7 @@ internal static class SaeLearners
                 );
             default:
                 var sparse = As(new TopKAutoencoder(encoder, EncoderBias(), decoder, bias, sae.K!.Value));
-                return KSparse(sae, sparse, steps);
+                return KSparse(sae, sparse, steps, isPlain);
         }
     }
 
@@ -100,8 +101,8 @@ internal static class SaeLearners
             ProjectionEpsilon = sae.IsKSparse ? 1e-6 : 0,
         };
 
-    /// <summary>The TopK family over given weights; in float32 on the CPU by the hand-written kernel.</summary>
-    private static KSparseLearner KSparse(SaeConfig config, TopKAutoencoder sae, long steps)
+    /// <summary>The TopK family over given weights; in float32 on the CPU by the hand-written kernel, unless the plain way is asked for.</summary>
+    private static KSparseLearner KSparse(SaeConfig config, TopKAutoencoder sae, long steps, bool isPlain)
     {
         var objective = new KSparseObjective
         {
@@ -114,7 +115,8 @@ internal static class SaeLearners
             AuxK = config.AuxKFor(sae.Width),
         };
         bool hasKernel =
-            config is { MultiTopK: 0, Transcoder: false }
+            !isPlain
+            && config is { MultiTopK: 0, Transcoder: false }
             && Simd.Best != SimdWidth.Scalar // without vectors libtorch's products are faster
             && sae.W_dec.device_type == DeviceType.CPU
             && sae.W_dec.dtype == ScalarType.Float32;

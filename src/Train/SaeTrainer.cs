@@ -61,13 +61,18 @@ internal sealed class SaeTrainer : IDisposable
     /// <param name="recipe">The numbers.</param>
     /// <param name="learner">Initial weights; trained in place, disposed with this.</param>
     public SaeTrainer(SaeRecipe recipe, SaeLearner learner)
+        : this(recipe, learner, SaeOptimizer.For(learner, recipe)) { }
+
+    /// <param name="recipe">The numbers.</param>
+    /// <param name="learner">Initial weights; trained in place, disposed with this.</param>
+    /// <param name="optimizer">Of the learner's parameters by the same numbers.</param>
+    public SaeTrainer(SaeRecipe recipe, SaeLearner learner, SaeOptimizer optimizer)
     {
-        (this.recipe, this.learner) = (recipe, learner);
+        (this.recipe, this.learner, this.optimizer) = (recipe, learner, optimizer);
         foreach (var (_, parameter) in learner.Parameters)
         {
             parameter.requires_grad_(true);
         }
-        optimizer = SaeOptimizer.For(learner, recipe);
         tokensSinceFiredF = NewCounter(Sae.Features);
         fireCountsF = NewCounter(Sae.Features);
         countedTokens = NewCounter(1);
@@ -169,6 +174,10 @@ internal sealed class SaeTrainer : IDisposable
         tokensSinceFiredF.index_fill_(0, latentsN, 0);
         resampled.add_(latentsN.shape[0]);
     }
+
+    /// <summary>Makes latents count as having last fired so many tokens ago, all others as firing now.</summary>
+    public void SetTokensSinceFired(Tensor latentsN, long tokens) =>
+        tokensSinceFiredF.zero_().index_fill_(0, latentsN, tokens);
 
     /// <summary>Everything a checkpoint holds, by name.</summary>
     public IReadOnlyList<(string Name, Tensor Value)> State() =>

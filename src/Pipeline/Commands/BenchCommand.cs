@@ -27,6 +27,19 @@ internal static class BenchCommand
     private static readonly IntOption Expansion = new("--expansion", 8, "F over D.");
     private static readonly IntOption Repeats = new("--repeats", 5, "Measured repeats, at least 5.") { Least = 5 };
 
+    private static readonly Option<string> Kind = new("--architecture")
+    {
+        Description = "The SAE's architecture, as configurations spell it. Default topk.",
+        DefaultValueFactory = _ => "topk",
+    };
+    private static readonly Option<double> DeadFraction = new("--dead-fraction")
+    {
+        Description = "Share of latents, from 0 to below 1, that are dead and that AuxK works on. Default 0.",
+    };
+    private static readonly Option<bool> Twin = new("--twin")
+    {
+        Description = "Measure the plain twin beside it: autograd over dense tensors, Adam tensor by tensor.",
+    };
     private static readonly Option<string> Dtype = new("--dtype")
     {
         Description = "How activations are stored: float32, float16, bfloat16 or int8. Default float16.",
@@ -67,25 +80,19 @@ internal static class BenchCommand
         command.Subcommands.Add(
             Benchmark(
                 "sae-step",
-                "One TopK training step against GEMM + one pass of Adam over memory.",
-                [Width, Features, Kept, Batch, Repeats],
-                parsed =>
-                    SaeStepBenchmark.Run(
-                        Width.Of(parsed),
-                        Features.Of(parsed),
-                        Kept.Of(parsed, most: Features.Of(parsed)),
-                        Batch.Of(parsed),
-                        Repeats.Of(parsed)
-                    )
+                "One training step against GEMM + one pass of Adam over memory.",
+                [Kind, Width, Features, Kept, Batch, DeadFraction, Twin, Repeats],
+                SaeStep
             )
         );
         command.Subcommands.Add(
             Benchmark(
                 "select",
-                "Exact top-k of each row against one reading of the scores.",
-                [Features, Kept, Batch, Repeats],
+                "Exact top-k of each row, and of a batch, against one reading of the scores.",
+                [Width, Features, Kept, Batch, Repeats],
                 parsed =>
                     SelectBenchmark.Run(
+                        Width.Of(parsed),
                         Batch.Of(parsed),
                         Features.Of(parsed),
                         Kept.Of(parsed, most: Features.Of(parsed)),
@@ -177,6 +184,40 @@ internal static class BenchCommand
         return command;
     }
 
+    private static JsonObject SaeStep(ParseResult parsed)
+    {
+        var architecture = EnumOf<Architecture>(parsed, Kind);
+        double deadFraction = parsed.GetValue(DeadFraction);
+        double mostDead = architecture
+            is Architecture.TopK
+                or Architecture.BatchTopK
+                or Architecture.MatryoshkaBatchTopK
+            ? 1
+            : 0;
+        if (deadFraction != 0 && !(deadFraction > 0 && deadFraction < mostDead))
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    "--dead-fraction",
+                    $"{deadFraction} with {Spelling.Of(architecture)}",
+                    "0, or for the topk family 0 to below 1",
+                    "Choose another share or architecture"
+                ).ToString()
+            );
+        }
+        return new SaeStepBenchmark
+        {
+            Architecture = architecture,
+            Width = Width.Of(parsed),
+            Features = Features.Of(parsed),
+            K = Kept.Of(parsed, most: Features.Of(parsed)),
+            Batch = Batch.Of(parsed),
+            Repeats = Repeats.Of(parsed),
+            DeadFraction = deadFraction,
+            WithTwin = parsed.GetValue(Twin),
+        }.Run();
+    }
+
     private static JsonObject Forward(ParseResult parsed)
     {
         int context = Context.Of(parsed, least: 2);
@@ -250,16 +291,23 @@ internal static class BenchCommand
     private static int ExpansionOr(ParseResult parsed) =>
         parsed.CommandResult.Command.Options.Contains(Expansion) ? Expansion.Of(parsed) : 1;
 
-    private static ActivationDtype DtypeOf(ParseResult parsed)
+    private static ActivationDtype DtypeOf(ParseResult parsed) =>
+        parsed.CommandResult.Command.Options.Contains(Dtype)
+            ? EnumOf<ActivationDtype>(parsed, Dtype)
+            : ActivationDtype.Float16;
+
+    /// <summary>A choice by its spelling in configurations, refused by name where there is none such.</summary>
+    private static T EnumOf<T>(ParseResult parsed, Option<string> option)
+        where T : struct, Enum
     {
-        string name = parsed.CommandResult.Command.Options.Contains(Dtype) ? parsed.GetValue(Dtype)! : "float16";
-        var kinds = Enum.GetValues<ActivationDtype>();
+        string name = parsed.GetValue(option)!;
+        var kinds = Enum.GetValues<T>();
         int index = Array.FindIndex(kinds, kind => Spelling.Of(kind) == name);
         return index >= 0
             ? kinds[index]
             : throw new ConfigurationException(
                 new Fault(
-                    "--dtype",
+                    option.Name,
                     $"'{name}'",
                     string.Join(", ", kinds.Select(kind => Spelling.Of(kind))),
                     "Choose one of these"

@@ -23,13 +23,17 @@ public static class Stopclock
     }
 
     /// <summary>
-    /// Medians of two actions measured in turn, so that what else the machine does meets both alike; for work that is
-    /// long, one run each to warm up.
+    /// Medians of two actions measured in turn, so that what else the machine does meets both alike; long work has one
+    /// run each to warm up.
     /// </summary>
     public static (double First, double Second) MedianMilliseconds(int repeats, Action first, Action second)
     {
-        first();
-        second();
+        var warmUp = Stopwatch.StartNew();
+        do
+        {
+            first();
+            second();
+        } while (warmUp.Elapsed < WarmUpTime);
         var times = new double[repeats];
         double firstMedian = Median(
             repeats,

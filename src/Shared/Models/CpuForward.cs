@@ -19,7 +19,7 @@ internal static unsafe class CpuForward
     /// <summary>GELU's tanh form, in place of <paramref name="x"/>, which is given back.</summary>
     public static Tensor GeluTanhInPlace(Tensor x)
     {
-        ElementwiseKernels.GeluTanh(CpuMemory.Floats(x), x.numel(), get_num_threads());
+        ElementwiseKernels.GeluTanh(CpuKernels.Floats(x), x.numel(), get_num_threads());
         return x;
     }
 
@@ -30,8 +30,8 @@ internal static unsafe class CpuForward
         shape[^1] /= 2;
         var gated = empty(shape);
         ElementwiseKernels.SiluGate(
-            CpuMemory.Floats(gateUp),
-            CpuMemory.Floats(gated),
+            CpuKernels.Floats(gateUp),
+            CpuKernels.Floats(gated),
             gated.numel() / shape[^1],
             (int)shape[^1],
             get_num_threads()
@@ -46,9 +46,9 @@ internal static unsafe class CpuForward
         var normed = empty(x.shape);
         int width = (int)weight.numel();
         ElementwiseKernels.RmsNorm(
-            CpuMemory.Floats(source),
-            CpuMemory.Floats(weight),
-            CpuMemory.Floats(normed),
+            CpuKernels.Floats(source),
+            CpuKernels.Floats(weight),
+            CpuKernels.Floats(normed),
             x.numel() / width,
             width,
             epsilon,
@@ -62,10 +62,10 @@ internal static unsafe class CpuForward
     {
         var mixed = empty(shape.Batch, shape.Positions, (long)shape.Heads * shape.HeadWidth);
         CausalAttention.Run(
-            CpuMemory.Floats(qkvBTW),
-            cosTR is null ? null : CpuMemory.Floats(cosTR),
-            sinTR is null ? null : CpuMemory.Floats(sinTR),
-            CpuMemory.Floats(mixed),
+            CpuKernels.Floats(qkvBTW),
+            cosTR is null ? null : CpuKernels.Floats(cosTR),
+            sinTR is null ? null : CpuKernels.Floats(sinTR),
+            CpuKernels.Floats(mixed),
             shape,
             get_num_threads()
         );

@@ -1,6 +1,6 @@
+using Pipeline.Shared;
 using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Kernels.Screening;
-using Pipeline.Shared;
 using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
 
 namespace Pipeline.Tests.Kernels;
