@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Pipeline.Evaluate.N2G;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
@@ -19,7 +20,8 @@ namespace Pipeline.Evaluate;
 /// <summary>
 /// <code>
 /// held-out text ──> contexts ──> clean forward ──> activations ──SAE──> x̂ ──splice──> loss, KL ──> metrics.json
-///                                                      └── text each latent fires on ──> features.json
+///                                                      ├── text each latent fires on ──> features.json
+///                                                      └── some latents' patterns of tokens ──> n2g.json
 /// </code>
 /// One clean forward serves every SAE; each SAE takes one more, from its hook on. <see cref="Baselines"/> are zero and mean
 /// ablation.
@@ -28,6 +30,7 @@ public sealed class EvaluateStage
 {
     public const string MetricsName = "metrics.json";
     public const string FeaturesName = "features.json";
+    public const string PatternsName = "n2g.json";
 
     /// <summary>SAEs whose reconstructions are spliced in and compared with the clean forward together.</summary>
     private const int SplicesAtATime = 4;
@@ -47,12 +50,14 @@ public sealed class EvaluateStage
     /// <summary>Of every hook at which a reconstruction is spliced in.</summary>
     private readonly Dictionary<HookPoint, Baselines> baselines;
     private readonly Dictionary<HookPoint, (double Zero, double Mean)> ablated = [];
+    private readonly Dictionary<Subject, FileDigest> patterns = [];
     private double cleanLoss;
     private long scored;
 
     /// <summary>Tokens whose mean is taken, and of those evaluated, so far.</summary>
     private long meanTokens;
     private long tokens;
+    private long? lastCheckpoint;
 
     private EvaluateStage(
         RunInputs run,
@@ -76,6 +81,10 @@ public sealed class EvaluateStage
         var config = ConfigurationJson.ToJson(run.Config.Evaluate);
         config["features"] = run.Config.Report.Features;
         config.Remove("checkpointEvery");
+        if (run.Config.Evaluate.N2g == 0)
+        {
+            config.Remove("n2g"); // as it was before there was the setting
+        }
         return new StageFolder(
             run.EvaluationFolder(hook, sae),
             "evaluate",
@@ -104,6 +113,7 @@ public sealed class EvaluateStage
         using var model = run.Model.Load(run.Device);
         TakeMeans(model);
         ForEachBatch("evaluate", tokens, batch => Evaluate(model, batch));
+        DescribeLatents(model);
         var contexts = Batches().SelectMany(batch => batch.Select(context => context.Tokens)).ToList();
         foreach (var (hook, baseline) in baselines)
         {
@@ -165,6 +175,72 @@ public sealed class EvaluateStage
         tokens += Tokens(batch);
     }
 
+    /// <summary>
+    /// Patterns of some latents of each SAE, from a pass of its own over the evaluated text. What was made before an
+    /// interruption is kept, SAE by SAE.
+    /// </summary>
+    private void DescribeLatents(Transformer model)
+    {
+        if (config.N2g == 0)
+        {
+            return;
+        }
+        SaveCheckpoint();
+        foreach (var subject in subjects)
+        {
+            patterns[subject] = subject.Folder.VerifiedPart(PatternsName) ?? Describe(model, subject);
+        }
+    }
+
+    private FileDigest Describe(Transformer model, Subject subject)
+    {
+        string task = $"evaluate (n2g) {subject.Hook} {Path.GetFileName(subject.Folder.Path)}";
+        var live = new LiveLatents(model, subject.Hook, subject.Sae);
+        var latents = subject.Examples.Spread(config.N2g).Select(index => new N2GLatent(index)).ToList();
+        ForEachBatch(
+            task,
+            0,
+            batch =>
+            {
+                float[][] activations = live.OfContexts(batch, [.. latents.Select(latent => latent.Index)]);
+                for (int i = 0; i < latents.Count; i++)
+                {
+                    latents[i].Add(batch, activations[i], N2GLatent.ExampleTokensOf(run.Model.Config.Context));
+                }
+            }
+        );
+        int pad = run.Tokenizer.EosId ?? run.Tokenizer.BosId ?? throw NoPad();
+        var described = new List<(JsonObject Json, N2GScore Score)>();
+        foreach (var latent in latents)
+        {
+            StopIfCancelled(task);
+            described.Add(latent.Describe(lists => live.OfLastTokens(lists, latent.Index), run.Tokenizer, pad));
+            progress.Update(task, described.Count, latents.Count, "latents");
+        }
+        var digest = Publish(subject, PatternsName, N2GReport.ToJson(described));
+        subject.Folder.RecordPart(PatternsName, digest);
+        return digest;
+    }
+
+    private ConfigurationException NoPad() =>
+        new(
+            new Fault(
+                $"{run.Config.Model}: tokenizer",
+                "neither an EOS nor a BOS token",
+                "one, to put in place of others for evaluate.n2g",
+                "Set evaluate.n2g: 0"
+            ).ToString()
+        );
+
+    private void StopIfCancelled(string task)
+    {
+        if (cancel.IsCancellationRequested)
+        {
+            SaveCheckpoint();
+            throw new RunInterruptedException($"{task}: interrupted. Run the command again to go on from there.");
+        }
+    }
+
     /// <summary>What is evaluated.</summary>
     private IEnumerable<PackedContext[]> Batches() => run.Batches(heldOut: true, config.Tokens.Value, config.Batch);
 
@@ -182,11 +258,7 @@ public sealed class EvaluateStage
             {
                 continue;
             }
-            if (cancel.IsCancellationRequested)
-            {
-                SaveCheckpoint();
-                throw new RunInterruptedException($"{task}: interrupted. Run the command again to go on from there.");
-            }
+            StopIfCancelled(task);
             if (sinceCheckpoint >= config.CheckpointEvery.Value)
             {
                 SaveCheckpoint();
@@ -211,8 +283,13 @@ public sealed class EvaluateStage
         progress.Update(task, seen, seen, "tokens");
     }
 
+    /// <summary>Writes where it stands, unless that is where the last checkpoint stands.</summary>
     private void SaveCheckpoint()
     {
+        if (lastCheckpoint == meanTokens + tokens)
+        {
+            return;
+        }
         using var scope = NewDisposeScope();
         var state = new List<(string, Tensor)> { ("totals", tensor(new[] { cleanLoss, scored, meanTokens, tokens })) };
         foreach (var (hook, baseline) in baselines)
@@ -223,7 +300,8 @@ public sealed class EvaluateStage
         {
             state.AddRange(subject.State().Select(part => ($"{subject.Folder.Fingerprint}/{part.Name}", part.Value)));
         }
-        Checkpoints.Save(meanTokens + tokens, stream => SafetensorsWriter.Write(stream, state), []);
+        lastCheckpoint = meanTokens + tokens;
+        Checkpoints.Save(lastCheckpoint.Value, stream => SafetensorsWriter.Write(stream, state), []);
     }
 
     /// <summary>Takes up a checkpoint that knows all of these SAEs; of those it knows some may be finished by now.</summary>
@@ -249,6 +327,7 @@ public sealed class EvaluateStage
         {
             baseline.State = Numbers($"{hook}/baseline");
         }
+        lastCheckpoint = meanTokens + tokens;
         foreach (var subject in subjects)
         {
             subject.Restore(name => file.Load($"{subject.Folder.Fingerprint}/{name}"));
@@ -274,18 +353,27 @@ public sealed class EvaluateStage
         metrics["density_histogram"] = subject.Examples.DensityHistogram();
         metrics["without_bos"] = subject.WithoutBos.ToJson(run.Model.Config.Width);
         metrics["definitions"] = MetricDefinitions.ToJson();
-        ManifestOutput Publish(string name, JsonObject json)
+        List<ManifestOutput> outputs =
+        [
+            ManifestOutput.Of(MetricsName, Publish(subject, MetricsName, metrics)),
+            ManifestOutput.Of(
+                FeaturesName,
+                Publish(subject, FeaturesName, subject.Examples.ToJson(run.Config.Report.Features))
+            ),
+        ];
+        if (patterns.TryGetValue(subject, out var digest))
         {
-            string path = Path.Combine(subject.Folder.Path, name);
-            var digest = AtomicFile.WriteText(path, json.ToJsonString(Indented) + "\n");
-            return ManifestOutput.Of(name, digest);
+            outputs.Add(ManifestOutput.Of(PatternsName, digest));
         }
         subject.Folder.Complete(
-            [Publish(MetricsName, metrics), Publish(FeaturesName, subject.Examples.ToJson(run.Config.Report.Features))],
+            outputs,
             new JsonObject { ["loss_recovered"] = metrics["loss_recovered"]!.DeepClone() },
             run.Provenance(wall)
         );
     }
+
+    private static FileDigest Publish(Subject subject, string name, JsonObject json) =>
+        AtomicFile.WriteText(Path.Combine(subject.Folder.Path, name), json.ToJsonString(Indented) + "\n");
 
     /// <summary>One SAE under evaluation.</summary>
     private sealed class Subject(RunInputs run, HookPoint hook, SaeConfig config, StageFolder folder) : IDisposable

@@ -71,14 +71,17 @@ internal sealed class FeatureExamples(int features, ITokenizer tokenizer)
         };
     }
 
-    /// <summary>Examples of latents spread evenly over the living ones, from the most often firing to the rarest.</summary>
-    public JsonObject ToJson(int wanted)
+    /// <summary>Latents spread evenly over the living ones, from the most often firing to the rarest.</summary>
+    public IReadOnlyList<int> Spread(int wanted)
     {
         int[] alive = [.. Enumerable.Range(0, features).Where(f => fired[f] > 0).OrderByDescending(f => fired[f])];
         int count = Math.Min(wanted, alive.Length);
-        var chosen = Enumerable.Range(0, count).Select(i => alive[(int)((long)i * alive.Length / count)]);
-        return new JsonObject { ["features"] = new JsonArray([.. chosen.Select(f => (JsonNode)Describe(f))]) };
+        return [.. Enumerable.Range(0, count).Select(i => alive[(int)((long)i * alive.Length / count)])];
     }
+
+    /// <summary>Examples of latents as <see cref="Spread"/> chooses them.</summary>
+    public JsonObject ToJson(int wanted) =>
+        new() { ["features"] = new JsonArray([.. Spread(wanted).Select(f => (JsonNode)Describe(f))]) };
 
     /// <summary>Everything kept so far, by name. E examples, W tokens the widest window.</summary>
     public IReadOnlyList<(string Name, Tensor Value)> State()

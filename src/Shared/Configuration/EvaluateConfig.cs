@@ -15,4 +15,9 @@ public sealed record EvaluateConfig
     /// <summary>Tokens between checkpoints. Default 100k.</summary>
     [AtLeast(1)]
     public TokenCount CheckpointEvery { get; init; } = new(100_000);
+
+    /// <summary>Latents of each autoencoder described by N2G, patterns of tokens that predict where they fire, spread evenly
+    /// over the living ones. Default 0. Each takes some hundred short forward passes.</summary>
+    [AtLeast(0)]
+    public int N2g { get; init; }
 }

@@ -26,7 +26,7 @@ public sealed class TinyRun : IDisposable
             text: {{Text}}
             harvest: {heldOut: 0.3, hooks: [blocks.0.hook_resid_post, blocks.-1.hook_resid_post], context: 32, tokens: 3000, shardTokens: 512, batch: 4}
             train: {tokens: 6400, batch: 128, checkpointEvery: 640, shuffleBlock: 8, shuffleWindow: 256, saes: [{architecture: topk, expansion: 2, k: 4, learningRate: 0.001, deadAfter: 1000}]}
-            evaluate: {tokens: 500, batch: 4, checkpointEvery: 256}
+            evaluate: {tokens: 500, batch: 4, checkpointEvery: 256, n2g: 3}
             report: {features: 8}
             """
         );

@@ -1,0 +1,47 @@
+using System.Text.Json.Nodes;
+
+namespace Pipeline.Evaluate.N2G;
+
+/// <summary>How well predictions tell where a latent fires, over tokens.</summary>
+/// <param name="Predicted">Tokens with a prediction above 0.</param>
+/// <param name="Fired">Tokens with an activation above 0.</param>
+/// <param name="Both">Tokens with both.</param>
+internal readonly record struct N2GScore(long Predicted, long Fired, long Both)
+{
+    /// <summary>Null where nothing was predicted.</summary>
+    public double? Precision => Predicted == 0 ? null : Both / (double)Predicted;
+
+    /// <summary>Null where it never fired.</summary>
+    public double? Recall => Fired == 0 ? null : Both / (double)Fired;
+
+    /// <summary>2 Both / (Predicted + Fired), the harmonic mean of the two; null where there is neither.</summary>
+    public double? F1 => Predicted + Fired == 0 ? null : 2 * Both / (double)(Predicted + Fired);
+
+    /// <summary>Adds a text.</summary>
+    /// <param name="trie">Predicts.</param>
+    /// <param name="tokensT">Ids.</param>
+    /// <param name="firedT">Whether the latent fired on each.</param>
+    public N2GScore With(N2GTrie trie, ReadOnlySpan<int> tokensT, ReadOnlySpan<bool> firedT)
+    {
+        var (predicted, fired, both) = (Predicted, Fired, Both);
+        for (int t = 0; t < tokensT.Length; t++)
+        {
+            bool isPredicted = trie.Predict(tokensT, t) > 0;
+            predicted += isPredicted ? 1 : 0;
+            fired += firedT[t] ? 1 : 0;
+            both += isPredicted && firedT[t] ? 1 : 0;
+        }
+        return new N2GScore(predicted, fired, both);
+    }
+
+    public JsonObject ToJson() =>
+        new()
+        {
+            ["predicted"] = Predicted,
+            ["fired"] = Fired,
+            ["both"] = Both,
+            ["precision"] = Precision,
+            ["recall"] = Recall,
+            ["f1"] = F1,
+        };
+}

@@ -1,0 +1,72 @@
+using Pipeline.Evaluate.N2G;
+using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Tokens;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Tests.Evaluate.N2G;
+
+/// <summary>On the shipped model, with an SAE whose latent 3 asks for one direction.</summary>
+public class LiveLatentsTests
+{
+    private static readonly string Folder = Path.Combine(TestData.RepositoryRoot, "data", "models", "wiki-6l");
+    private static readonly HookPoint Hook = new(2, HookSite.ResidPost);
+
+    [Fact]
+    public void Lists_of_all_lengths_in_one_batch_activate_as_each_does_alone()
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        using var model = ModelFolder.Open(Folder).Load();
+        var tokenizer = Tokenizers.Load(Folder);
+        int[] text = [.. tokenizer.Encode("The river flows through the town, and the town was named after the river.")];
+        int[][] lists = [.. Enumerable.Range(1, text.Length).Select(n => text[..n])];
+        var sae = new StandardAutoencoder(randn(8, 256), zeros(8), randn(8, 256), zeros(256));
+        var live = new LiveLatents(model, Hook, sae);
+
+        float[] together = live.OfLastTokens(lists, latent: 3);
+        float[] inContext = live.OfContexts([new PackedContext(text, text, text)], [5, 3])[1];
+
+        together.Should().Contain(activation => activation > 0);
+        for (int i = 0; i < lists.Length; i++)
+        {
+            together[i].Should().BeApproximately(live.OfLastTokens([lists[i]], 3)[0], 1e-3f);
+            together[i].Should().BeApproximately(inContext[i], 1e-3f);
+        }
+    }
+
+    /// <summary>A latent that fires on one token whatever stands before it has that token as its pattern.</summary>
+    [Fact]
+    public void A_latent_of_one_token_is_described_by_that_token()
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        using var model = ModelFolder.Open(Folder).Load();
+        var tokenizer = Tokenizers.Load(Folder);
+        int[] before = [.. tokenizer.Encode("In the old town near the")];
+        int[] after = [.. tokenizer.Encode(" stood a house of stone.")];
+        int token = tokenizer.Encode(" river")[0];
+        int[] text = [.. before, token, .. after];
+        // The embedding's own direction: before the first block nothing else of the text has come in.
+        var hook = new HookPoint(0, HookSite.ResidPre);
+        var direction = nn.functional.normalize(model.Weights.TokenEmbedding[token], dim: 0);
+        float threshold = 0.9f * model.Weights.TokenEmbedding[token].norm().item<float>();
+        var sae = new StandardAutoencoder(
+            direction.unsqueeze(0),
+            -tensor(new[] { threshold }),
+            direction.unsqueeze(0),
+            zeros(256)
+        );
+        var live = new LiveLatents(model, hook, sae);
+        var batch = new[] { new PackedContext(text, text, text) };
+
+        var latent = new N2GLatent(0);
+        latent.Add([.. batch, .. batch], [.. live.OfContexts([.. batch, .. batch], [0])[0]], most: 32);
+        var (json, score) = latent.Describe(lists => live.OfLastTokens(lists, 0), tokenizer, tokenizer.BosId!.Value);
+
+        score.Should().Be(new N2GScore(1, 1, 1));
+        json["patterns"]![0]!["tokens"]!.AsArray().Select(t => t!.GetValue<string>()).Should().Equal(" river");
+        json["patterns"]![0]!["can_pad_start"]!.GetValue<bool>().Should().BeTrue();
+    }
+}
