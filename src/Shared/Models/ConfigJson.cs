@@ -48,6 +48,9 @@ public sealed class ConfigJson
         }
     }
 
+    /// <summary>Whether the key is there, be it with null: where null means something else than absence.</summary>
+    public bool Names(string key) => root.TryGetProperty(key, out _);
+
     public bool Has(string key) => root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null;
 
     /// <summary>The object under <paramref name="key"/>, or null when it is absent or null.</summary>
@@ -117,6 +120,21 @@ public sealed class ConfigJson
         return counts
             ? [.. value.EnumerateArray().Select(e => e.GetInt32())]
             : throw Wrong(key, value, "a list of integers from 0");
+    }
+
+    /// <summary>A list of strings, or null where the key is absent.</summary>
+    public IReadOnlyList<string>? Texts(string key)
+    {
+        if (!Has(key))
+        {
+            return null;
+        }
+        var value = root.GetProperty(key);
+        return
+            value.ValueKind == JsonValueKind.Array
+            && value.EnumerateArray().All(e => e.ValueKind == JsonValueKind.String)
+            ? [.. value.EnumerateArray().Select(e => e.GetString()!)]
+            : throw Wrong(key, value, "a list of strings");
     }
 
     public double Number(string key, double? otherwise = null) =>

@@ -7,7 +7,7 @@ namespace Pipeline.Shared.Models;
 /// GPT-2: learned positions, LayerNorm, biases everywhere, projections stored [in, out] (y = x W + b), fused c_attn. Names
 /// come with or without <c>transformer.</c>; attn.bias and attn.masked_bias are buffers and are not read.
 /// </summary>
-public sealed class Gpt2Family : ModelFamily
+public sealed class Gpt2Family : ModelFamily, IWrittenFamily
 {
     public override string ModelType => "gpt2";
 
@@ -78,7 +78,7 @@ public sealed class Gpt2Family : ModelFamily
         );
     }
 
-    public override JsonObject WriteConfig(TransformerConfig config) =>
+    public JsonObject WriteConfig(TransformerConfig config) =>
         new()
         {
             ["architectures"] = new JsonArray("GPT2LMHeadModel"),
@@ -99,7 +99,7 @@ public sealed class Gpt2Family : ModelFamily
             ["eos_token_id"] = config.EosId,
         };
 
-    public override IEnumerable<(string Name, Tensor Value)> Save(TransformerWeights weights, TransformerConfig config)
+    public IEnumerable<(string Name, Tensor Value)> Save(TransformerWeights weights, TransformerConfig config)
     {
         IEnumerable<(string, Tensor)> Pair(string name, Tensor weight, Tensor bias) =>
             [($"transformer.{name}.weight", weight), ($"transformer.{name}.bias", bias)];
@@ -112,10 +112,10 @@ public sealed class Gpt2Family : ModelFamily
             var block = weights.Blocks[layer];
             string h = $"h.{layer}";
             foreach (
-                var entry in Pair($"{h}.ln_1", block.AttentionNorm.Weight, block.AttentionNorm.Bias!)
+                var entry in Pair($"{h}.ln_1", block.AttentionNorm!.Weight, block.AttentionNorm!.Bias!)
                     .Concat(Conv1D($"{h}.attn.c_attn", block.Qkv))
                     .Concat(Conv1D($"{h}.attn.c_proj", block.AttentionOut))
-                    .Concat(Pair($"{h}.ln_2", block.MlpNorm.Weight, block.MlpNorm.Bias!))
+                    .Concat(Pair($"{h}.ln_2", block.MlpNorm!.Weight, block.MlpNorm!.Bias!))
                     .Concat(Conv1D($"{h}.mlp.c_fc", block.MlpIn))
                     .Concat(Conv1D($"{h}.mlp.c_proj", block.MlpOut))
             )

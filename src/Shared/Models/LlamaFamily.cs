@@ -3,116 +3,18 @@ using static TorchSharp.torch;
 
 namespace Pipeline.Shared.Models;
 
-/// <summary>
-/// Llama 1 to 3: rotary positions, RMSNorm, SwiGLU, grouped-query attention, separate projections stored [out, in], which
-/// are joined on load (query, key, value; gate, up). rotary_emb.inv_freq buffers of old checkpoints are not read.
-/// </summary>
-public sealed class LlamaFamily : ModelFamily
+/// <summary>Llama 1 to 3.</summary>
+public sealed class LlamaFamily : LlamaShapedFamily, IWrittenFamily
 {
     public override string ModelType => "llama";
 
-    public override TransformerConfig ReadConfig(ConfigJson json)
-    {
-        int width = json.Size("hidden_size");
-        int heads = json.Size("num_attention_heads");
-        int keyValueHeads = json.Size("num_key_value_heads", heads);
-        if (heads % keyValueHeads != 0)
+    protected override TransformerConfig Adapt(TransformerConfig config, ConfigJson json) =>
+        config with
         {
-            throw json.Wrong(
-                "num_key_value_heads",
-                $"{keyValueHeads}",
-                $"a divisor of num_attention_heads = {heads}",
-                "Correct the file"
-            );
-        }
-        if (!json.Has("head_dim") && width % heads != 0)
-        {
-            throw json.Wrong(
-                "num_attention_heads",
-                $"{heads}",
-                $"a divisor of hidden_size = {width}",
-                "Correct the file"
-            );
-        }
-        int context = json.Size("max_position_embeddings", 2048);
-        bool attentionBias = json.Flag("attention_bias", false);
-        return new TransformerConfig
-        {
-            Family = ModelType,
-            Vocabulary = json.Size("vocab_size"),
-            Width = width,
-            Layers = json.Size("num_hidden_layers"),
-            Heads = heads,
-            KeyValueHeads = keyValueHeads,
-            HeadWidth = json.Size("head_dim", width / heads),
-            MlpWidth = json.Size("intermediate_size"),
-            Context = context,
-            Norm = NormKind.RmsNorm,
-            NormEpsilon = json.Number("rms_norm_eps", 1e-6),
-            Activation = ReadActivation(json, "hidden_act", "silu"),
-            GatedMlp = true,
-            Rotary = ReadRotary(json),
-            QkvBias = attentionBias,
-            AttentionOutBias = attentionBias,
             MlpBias = json.Flag("mlp_bias", false),
-            TiedEmbeddings = json.Flag("tie_word_embeddings", false),
-            BosId = json.OptionalId("bos_token_id"),
-            EosId = json.OptionalId("eos_token_id"),
         };
-    }
 
-    public override TransformerWeights Load(WeightSource source, TransformerConfig config)
-    {
-        string prefix = source.Has("model.embed_tokens.weight") ? "model." : "";
-        long width = config.Width;
-        long queries = (long)config.Heads * config.HeadWidth;
-        long keys = (long)config.KeyValueHeads * config.HeadWidth;
-
-        Linear LoadJoined(bool bias, long inputs, params (string Name, long Outputs)[] parts)
-        {
-            using var scope = NewDisposeScope();
-            var weight = cat([.. parts.Select(p => source.Load($"{prefix}{p.Name}.weight", p.Outputs, inputs))], 0);
-            var joinedBias = bias
-                ? cat([.. parts.Select(p => source.Load($"{prefix}{p.Name}.bias", p.Outputs))], 0)
-                : null;
-            return new(weight.MoveToOuterDisposeScope(), joinedBias?.MoveToOuterDisposeScope());
-        }
-        Norm LoadNorm(string name) => new(source.Load($"{prefix}{name}.weight", width), null);
-        BlockWeights LoadBlock(string layer)
-        {
-            string attention = $"{layer}.self_attn";
-            return new BlockWeights(
-                LoadNorm($"{layer}.input_layernorm"),
-                LoadJoined(
-                    config.QkvBias,
-                    width,
-                    ($"{attention}.q_proj", queries),
-                    ($"{attention}.k_proj", keys),
-                    ($"{attention}.v_proj", keys)
-                ),
-                LoadJoined(config.AttentionOutBias, queries, ($"{attention}.o_proj", width)),
-                LoadNorm($"{layer}.post_attention_layernorm"),
-                LoadJoined(
-                    config.MlpBias,
-                    width,
-                    ($"{layer}.mlp.gate_proj", config.MlpWidth),
-                    ($"{layer}.mlp.up_proj", config.MlpWidth)
-                ),
-                LoadJoined(config.MlpBias, config.MlpWidth, ($"{layer}.mlp.down_proj", width))
-            );
-        }
-
-        var tokens = source.Load($"{prefix}embed_tokens.weight", config.Vocabulary, width);
-        return new TransformerWeights(
-            tokens,
-            null,
-            [.. Enumerable.Range(0, config.Layers).Select(layer => LoadBlock($"layers.{layer}"))],
-            LoadNorm("norm"),
-            new Linear(config.TiedEmbeddings ? tokens : source.Load("lm_head.weight", config.Vocabulary, width), null)
-        );
-    }
-
-    public override JsonObject WriteConfig(TransformerConfig config)
+    public JsonObject WriteConfig(TransformerConfig config)
     {
         if (config.Rotary is not { Scaling: RotaryScalingKind.None } rotary)
         {
@@ -142,7 +44,7 @@ public sealed class LlamaFamily : ModelFamily
         };
     }
 
-    public override IEnumerable<(string Name, Tensor Value)> Save(TransformerWeights weights, TransformerConfig config)
+    public IEnumerable<(string Name, Tensor Value)> Save(TransformerWeights weights, TransformerConfig config)
     {
         long queries = (long)config.Heads * config.HeadWidth;
         long keys = (long)config.KeyValueHeads * config.HeadWidth;
@@ -166,8 +68,8 @@ public sealed class LlamaFamily : ModelFamily
             var block = weights.Blocks[i];
             string layer = $"layers.{i}";
             string attention = $"{layer}.self_attn";
-            yield return ($"model.{layer}.input_layernorm.weight", block.AttentionNorm.Weight);
-            yield return ($"model.{layer}.post_attention_layernorm.weight", block.MlpNorm.Weight);
+            yield return ($"model.{layer}.input_layernorm.weight", block.AttentionNorm!.Weight);
+            yield return ($"model.{layer}.post_attention_layernorm.weight", block.MlpNorm!.Weight);
             foreach (
                 var part in Parts(
                         block.Qkv,
@@ -194,45 +96,5 @@ public sealed class LlamaFamily : ModelFamily
         {
             yield return ("lm_head.weight", weights.Unembedding.Weight);
         }
-    }
-
-    /// <summary>transformers 4 writes rope_theta and rope_scaling; transformers 5 writes rope_parameters with both.</summary>
-    private static RotaryConfig ReadRotary(ConfigJson json)
-    {
-        var section = json.Section("rope_parameters") ?? json.Section("rope_scaling");
-        double theta =
-            section is not null && section.Has("rope_theta")
-                ? section.Number("rope_theta")
-                : json.Number("rope_theta", 10_000);
-        if (section is null)
-        {
-            return new RotaryConfig { Theta = theta };
-        }
-        string key = section.Has("rope_type") ? "rope_type" : "type";
-        return section.Text(key, "default") switch
-        {
-            "default" => new RotaryConfig { Theta = theta },
-            "linear" => new RotaryConfig
-            {
-                Theta = theta,
-                Scaling = RotaryScalingKind.Linear,
-                Factor = section.Number("factor"),
-            },
-            "llama3" => new RotaryConfig
-            {
-                Theta = theta,
-                Scaling = RotaryScalingKind.Llama3,
-                Factor = section.Number("factor"),
-                LowFrequencyFactor = section.Number("low_freq_factor", 1),
-                HighFrequencyFactor = section.Number("high_freq_factor", 4),
-                OriginalContext = section.Number("original_max_position_embeddings", 8192),
-            },
-            var other => throw section.Wrong(
-                key,
-                $"'{other}'",
-                "default, linear or llama3",
-                "This rope scaling is not supported; choose another model"
-            ),
-        };
     }
 }

@@ -11,18 +11,13 @@ namespace Pipeline.Shared.Models;
 /// </summary>
 public sealed class Transformer : IDisposable
 {
-    private readonly Tensor? rotaryCos;
-    private readonly Tensor? rotarySin;
+    private (Tensor Cos, Tensor Sin)? rotary; // [positions so far, rotated dimensions / 2]
 
     public Transformer(TransformerConfig config, TransformerWeights weights, Device? device = null)
     {
         Config = config;
         Weights = weights;
         Device = device ?? CPU;
-        if (config.Rotary is { } rotary)
-        {
-            (rotaryCos, rotarySin) = RotaryTables(rotary, config.HeadWidth, config.Context, Device);
-        }
     }
 
     public TransformerConfig Config { get; }
@@ -72,13 +67,13 @@ public sealed class Transformer : IDisposable
     public Tensor Unembed(Tensor resid)
     {
         using var scope = NewDisposeScope();
-        return Weights.Unembedding.Apply(Normalize(Weights.FinalNorm, resid)).MoveToOuterDisposeScope();
+        var logits = Weights.Unembedding.Apply(Normalize(Weights.FinalNorm, resid));
+        return (Config.LogitCap is { } cap ? Cap(logits, cap) : logits).MoveToOuterDisposeScope();
     }
 
     public void Dispose()
     {
-        rotaryCos?.Dispose();
-        rotarySin?.Dispose();
+        DropRotary();
         foreach (var (_, value) in Weights.Parameters())
         {
             value.Dispose();
@@ -119,6 +114,10 @@ public sealed class Transformer : IDisposable
         {
             embedded = embedded + positions.narrow(0, 0, tokensBT.shape[1]);
         }
+        if (Config.EmbeddingScale != 1)
+        {
+            embedded = embedded * (float)Config.EmbeddingScale;
+        }
         return embedded.MoveToOuterDisposeScope();
     }
 
@@ -129,12 +128,17 @@ public sealed class Transformer : IDisposable
         Tensor Hooked(HookSite site, Tensor value) => hooks?.At(layer, site, value) ?? value;
 
         var residPreBTD = Hooked(HookSite.ResidPre, x.alias());
+        var attnInBTD = NormalizeIf(weights.AttentionNorm, residPreBTD);
         var attnOutBTD = Hooked(
             HookSite.AttnOut,
-            Attention(layer, weights, Normalize(weights.AttentionNorm, residPreBTD))
+            NormalizeIf(weights.AttentionOutNorm, Attention(layer, weights, attnInBTD))
         );
         var residMidBTD = Hooked(HookSite.ResidMid, Add(residPreBTD, attnOutBTD, HookSite.AttnOut));
-        var mlpOutBTD = Hooked(HookSite.MlpOut, Mlp(weights, Normalize(weights.MlpNorm, residMidBTD)));
+        var mlpInBTD =
+            Config.ParallelResidual && ReferenceEquals(weights.MlpNorm, weights.AttentionNorm)
+                ? attnInBTD
+                : NormalizeIf(weights.MlpNorm, Config.ParallelResidual ? residPreBTD : residMidBTD);
+        var mlpOutBTD = Hooked(HookSite.MlpOut, NormalizeIf(weights.MlpOutNorm, Mlp(weights, mlpInBTD)));
         return Hooked(HookSite.ResidPost, Add(residMidBTD, mlpOutBTD, HookSite.MlpOut)).MoveToOuterDisposeScope();
 
         // In place of the addend where no hook can have kept it.
@@ -147,44 +151,62 @@ public sealed class Transformer : IDisposable
         using var scope = NewDisposeScope();
         var qkvBTW = weights.Qkv.Apply(x);
         double factor =
-            (Config.ScaleScores ? 1.0 / Math.Sqrt(Config.HeadWidth) : 1.0)
+            (Config.ScaleScores ? 1.0 / Math.Sqrt(Config.ScoreWidth ?? Config.HeadWidth) : 1.0)
             / (Config.ScaleScoresByInverseLayer ? layer + 1 : 1);
-        var mixed = CpuForward.Runs(Device)
-            ? CpuForward.Attention(qkvBTW, rotaryCos, rotarySin, AttentionShape(qkvBTW, factor))
-            : Mix(qkvBTW, factor);
+        // The kernel knows neither norms of queries and keys nor caps.
+        bool plain = Config.QueryKeyNorm != QueryKeyNorm.None || Config.ScoreCap is not null;
+        var mixed =
+            CpuForward.Runs(Device) && !plain
+                ? AttentionByKernel(layer, qkvBTW, factor)
+                : AttentionByTensors(layer, weights, qkvBTW, factor);
         return weights.AttentionOut.Apply(mixed).MoveToOuterDisposeScope();
     }
 
-    private AttentionShape AttentionShape(Tensor qkvBTW, double factor) =>
-        new(
+    private Tensor AttentionByKernel(int layer, Tensor qkvBTW, double factor)
+    {
+        var tables = Config.Rotary is { } settings ? RotaryTables(settings, qkvBTW.shape[1]) : ((Tensor, Tensor)?)null;
+        var shape = new AttentionShape(
             (int)qkvBTW.shape[0],
             (int)qkvBTW.shape[1],
             Config.Heads,
             Config.KeyValueHeads,
             Config.HeadWidth,
-            Config.Rotary is null ? 0 : Config.HeadWidth,
+            Config.Rotary is null ? 0 : Config.Rotary.Width ?? Config.HeadWidth,
             (float)factor,
-            null
+            Config.WindowOf(layer)
         );
+        return CpuForward.Attention(qkvBTW, tables?.Item1, tables?.Item2, shape);
+    }
 
     /// <summary>Attention between its projections, in tensor operations.</summary>
-    private Tensor Mix(Tensor qkvBTW, double factor)
+    private Tensor AttentionByTensors(int layer, BlockWeights weights, Tensor qkvBTW, double factor)
     {
         var (batch, positions) = (qkvBTW.shape[0], qkvBTW.shape[1]);
         int headWidth = Config.HeadWidth;
-        Tensor SplitHeads(Tensor flat, int heads) => flat.view(batch, positions, heads, headWidth).transpose(1, 2);
+        Tensor Heads(Tensor flatBTW, int heads, Norm? norm)
+        {
+            flatBTW =
+                Config.QueryKeyNorm == QueryKeyNorm.WholeProjection && norm is not null
+                    ? RmsNorm(norm, flatBTW)
+                    : flatBTW;
+            var splitBTHd = flatBTW.contiguous().view(batch, positions, heads, headWidth);
+            splitBTHd =
+                Config.QueryKeyNorm == QueryKeyNorm.PerHead && norm is not null ? RmsNorm(norm, splitBTHd) : splitBTHd;
+            return splitBTHd.transpose(1, 2);
+        }
 
         var parts = qkvBTW.split(
             [Config.Heads * headWidth, Config.KeyValueHeads * headWidth, Config.KeyValueHeads * headWidth],
             -1
         );
-        var queryBHTd = SplitHeads(parts[0].contiguous(), Config.Heads);
-        var keyBHTd = SplitHeads(parts[1].contiguous(), Config.KeyValueHeads);
-        var valueBHTd = SplitHeads(parts[2].contiguous(), Config.KeyValueHeads);
-        if (Config.Rotary is not null)
+        var queryBHTd = Heads(parts[0], Config.Heads, weights.QueryNorm);
+        var keyBHTd = Heads(parts[1], Config.KeyValueHeads, weights.KeyNorm);
+        var valueBHTd = Heads(parts[2], Config.KeyValueHeads, null);
+        if (Config.Rotary is { } settings)
         {
-            queryBHTd = Rotate(queryBHTd);
-            keyBHTd = Rotate(keyBHTd);
+            var tables = RotaryTables(settings, positions);
+            queryBHTd = Rotate(queryBHTd, tables);
+            keyBHTd = Rotate(keyBHTd, tables);
         }
         if (Config.KeyValueHeads != Config.Heads)
         {
@@ -192,25 +214,54 @@ public sealed class Transformer : IDisposable
             keyBHTd = keyBHTd.repeat_interleave(groups, 1);
             valueBHTd = valueBHTd.repeat_interleave(groups, 1);
         }
-        // scaled_dot_product_attention divides by sqrt(d_head) itself; further factors go into the query.
-        double further = factor * Math.Sqrt(headWidth);
-        if (Math.Abs(further - 1.0) > 1e-12)
-        {
-            queryBHTd = queryBHTd * further;
-        }
-        return nn
-            .functional.scaled_dot_product_attention(queryBHTd, keyBHTd, valueBHTd, is_casual: true)
+        int? window = Config.WindowOf(layer) is { } width && width < positions ? width : null;
+        return Mix(queryBHTd, keyBHTd, valueBHTd, factor, window)
             .transpose(1, 2)
             .reshape(batch, positions, Config.Heads * headWidth);
     }
 
-    private Tensor Rotate(Tensor xBHTd)
+    private Tensor Mix(Tensor queryBHTd, Tensor keyBHTd, Tensor valueBHTd, double factor, int? window)
+    {
+        if (Config.ScoreCap is { } cap)
+        {
+            var scoresBHTT = Cap(matmul(queryBHTd * factor, keyBHTd.transpose(-2, -1)), cap);
+            var unseenTT = SeenTT(queryBHTd.shape[2], window).logical_not();
+            return matmul(scoresBHTT.masked_fill(unseenTT, double.NegativeInfinity).softmax(-1), valueBHTd);
+        }
+        // scaled_dot_product_attention divides by sqrt(d_head) itself; further factors go into the query.
+        double further = factor * Math.Sqrt(Config.HeadWidth);
+        if (Math.Abs(further - 1.0) > 1e-12)
+        {
+            queryBHTd = queryBHTd * further;
+        }
+        return window is null
+            ? nn.functional.scaled_dot_product_attention(queryBHTd, keyBHTd, valueBHTd, is_casual: true)
+            : nn.functional.scaled_dot_product_attention(
+                queryBHTd,
+                keyBHTd,
+                valueBHTd,
+                SeenTT(queryBHTd.shape[2], window)
+            );
+    }
+
+    /// <summary>Whether the query of a row sees the key of a column.</summary>
+    private Tensor SeenTT(long positions, int? window)
+    {
+        var before = ones(positions, positions, dtype: ScalarType.Bool, device: Device).tril();
+        return window is { } width ? before.triu(1 - width) : before;
+    }
+
+    private static Tensor Cap(Tensor x, double cap) => tanh(x / cap) * cap;
+
+    private static Tensor Rotate(Tensor xBHTd, (Tensor Cos, Tensor Sin) tables)
     {
         long positions = xBHTd.shape[2];
-        var halves = xBHTd.chunk(2, -1);
-        var cos = rotaryCos!.narrow(0, 0, positions);
-        var sin = rotarySin!.narrow(0, 0, positions);
-        return cat([halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin], -1);
+        long half = tables.Cos.shape[1];
+        var cos = tables.Cos.narrow(0, 0, positions);
+        var sin = tables.Sin.narrow(0, 0, positions);
+        var (low, high) = (xBHTd.narrow(-1, 0, half), xBHTd.narrow(-1, half, half));
+        var rest = xBHTd.narrow(-1, 2 * half, xBHTd.shape[3] - (2 * half));
+        return cat([low * cos - high * sin, high * cos + low * sin, rest], -1);
     }
 
     private Tensor Mlp(BlockWeights weights, Tensor x)
@@ -255,6 +306,13 @@ public sealed class Transformer : IDisposable
         {
             return nn.functional.layer_norm(x, [Config.Width], norm.Weight, norm.Bias, Config.NormEpsilon);
         }
+        return RmsNorm(norm, x);
+    }
+
+    private Tensor NormalizeIf(Norm? norm, Tensor x) => norm is null ? x : Normalize(norm, x);
+
+    private Tensor RmsNorm(Norm norm, Tensor x)
+    {
         if (CpuForward.Runs(Device))
         {
             return CpuForward.RmsNorm(x, norm.Weight, Config.NormEpsilon);
@@ -264,12 +322,18 @@ public sealed class Transformer : IDisposable
         return (x * rsqrt(meanSquare + Config.NormEpsilon) * norm.Weight).MoveToOuterDisposeScope();
     }
 
-    private static (Tensor Cos, Tensor Sin) RotaryTables(RotaryConfig rotary, int headWidth, int context, Device device)
+    /// <summary>Cosine and sine [at least <paramref name="positions"/>, rotated dimensions / 2], made anew when a longer input comes.</summary>
+    private (Tensor Cos, Tensor Sin) RotaryTables(RotaryConfig settings, long positions)
     {
-        double[] inverse = rotary.InverseFrequencies(headWidth);
-        var cos = new float[context * inverse.Length];
-        var sin = new float[context * inverse.Length];
-        for (int position = 0; position < context; position++)
+        if (rotary is { } made && made.Cos.shape[0] >= positions)
+        {
+            return made;
+        }
+        DropRotary();
+        double[] inverse = settings.InverseFrequencies(Config.HeadWidth);
+        var cos = new float[positions * inverse.Length];
+        var sin = new float[positions * inverse.Length];
+        for (int position = 0; position < positions; position++)
         {
             for (int i = 0; i < inverse.Length; i++)
             {
@@ -278,10 +342,19 @@ public sealed class Transformer : IDisposable
                 sin[(position * inverse.Length) + i] = MathF.Sin(angle);
             }
         }
-        long[] shape = [context, inverse.Length];
-        return (
-            tensor(cos, shape).to(device).DetachFromDisposeScope(),
-            tensor(sin, shape).to(device).DetachFromDisposeScope()
+        long[] shape = [positions, inverse.Length];
+        var tables = (
+            tensor(cos, shape).to(Device).DetachFromDisposeScope(),
+            tensor(sin, shape).to(Device).DetachFromDisposeScope()
         );
+        rotary = tables;
+        return tables;
+    }
+
+    private void DropRotary()
+    {
+        rotary?.Cos.Dispose();
+        rotary?.Sin.Dispose();
+        rotary = null;
     }
 }

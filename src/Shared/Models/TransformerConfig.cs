@@ -36,6 +36,9 @@ public enum RotaryScalingKind
 public sealed record RotaryConfig
 {
     public double Theta { get; init; } = 10_000;
+
+    /// <summary>How many of a head's dimensions, the first ones, are rotated; null means all.</summary>
+    public int? Width { get; init; }
     public RotaryScalingKind Scaling { get; init; }
     public double Factor { get; init; } = 1;
     public double LowFrequencyFactor { get; init; } = 1;
@@ -44,14 +47,15 @@ public sealed record RotaryConfig
     /// <summary>Positions the model saw before scaling; used by <see cref="RotaryScalingKind.Llama3"/> alone.</summary>
     public double OriginalContext { get; init; } = 8192;
 
-    /// <summary>The inverse frequencies [d_head/2] in float64, after scaling.</summary>
+    /// <summary>The inverse frequencies [rotated dimensions / 2] in float64, after scaling.</summary>
     public double[] InverseFrequencies(int headWidth)
     {
-        var inverse = new double[headWidth / 2];
+        int rotated = Width ?? headWidth;
+        var inverse = new double[rotated / 2];
         for (int i = 0; i < inverse.Length; i++)
         {
             // transformers computes these in float32; its numbers are the reference.
-            double plain = (float)(1.0f / MathF.Pow((float)Theta, (float)(2 * i) / headWidth));
+            double plain = (float)(1.0f / MathF.Pow((float)Theta, (float)(2 * i) / rotated));
             inverse[i] = Scaling switch
             {
                 RotaryScalingKind.Linear => plain / Factor,
@@ -77,6 +81,18 @@ public sealed record RotaryConfig
             ((OriginalContext / wavelength) - LowFrequencyFactor) / (HighFrequencyFactor - LowFrequencyFactor);
         return ((1 - smooth) * inverse / Factor) + (smooth * inverse);
     }
+}
+
+/// <summary>Root-mean-square norm of queries and keys before they are rotated.</summary>
+public enum QueryKeyNorm
+{
+    None,
+
+    /// <summary>Each head by itself, with one weight [head width] for all.</summary>
+    PerHead,
+
+    /// <summary>A position's whole projection, with a weight of its width.</summary>
+    WholeProjection,
 }
 
 /// <summary>
@@ -130,6 +146,39 @@ public sealed record TransformerConfig
 
     /// <summary>Attention scores are divided by sqrt(head width); false leaves them as they are (GPT-2's scale_attn_weights).</summary>
     public bool ScaleScores { get; init; } = true;
+
+    /// <summary>Scores are divided by the root of this instead of the head width (Gemma 2's query_pre_attn_scalar).</summary>
+    public double? ScoreWidth { get; init; }
+
+    /// <summary>Scores s become cap x tanh(s / cap); null leaves them.</summary>
+    public double? ScoreCap { get; init; }
+
+    /// <summary>The same of the logits.</summary>
+    public double? LogitCap { get; init; }
+
+    /// <summary>Norm of queries and keys.</summary>
+    public QueryKeyNorm QueryKeyNorm { get; init; }
+
+    /// <summary>Attention and MLP read a norm of the residual stream; false means the stream itself.</summary>
+    public bool NormBefore { get; init; } = true;
+
+    /// <summary>What attention and MLP give is normed before it is added.</summary>
+    public bool NormAfter { get; init; }
+
+    /// <summary>The MLP reads the stream that attention read, not the one attention was added to.</summary>
+    public bool ParallelResidual { get; init; }
+
+    /// <summary>Token embeddings are multiplied by this (Gemma: sqrt(D)).</summary>
+    public double EmbeddingScale { get; init; } = 1;
+
+    /// <summary>How many positions a query of a sliding layer sees, its own included; null means all in every layer.</summary>
+    public int? Window { get; init; }
+
+    /// <summary>The layers that slide; null means all, and nothing without <see cref="Window"/>.</summary>
+    public LayerSet? SlidingLayers { get; init; }
+
+    /// <summary>The window of a layer, null where it sees everything.</summary>
+    public int? WindowOf(int layer) => SlidingLayers?.Contains(layer) == false ? null : Window;
 
     /// <summary>The model's own begin-of-sequence id, null when config.json names none. 0 is an id like any other.</summary>
     public int? BosId { get; init; }

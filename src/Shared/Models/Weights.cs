@@ -17,20 +17,33 @@ public sealed record Norm(Tensor Weight, Tensor? Bias);
 /// <summary>
 /// One block's weights. Projections that read the same input lie in one matrix, so that each is one GEMM.
 /// </summary>
-/// <param name="AttentionNorm">Norm before attention.</param>
+/// <param name="AttentionNorm">Norm before attention; null where it reads the stream itself.</param>
 /// <param name="Qkv">[(heads + 2 kv heads) x head width, D], rows ordered query, key, value.</param>
 /// <param name="AttentionOut">[D, heads x head width]</param>
-/// <param name="MlpNorm">Norm before the MLP.</param>
+/// <param name="MlpNorm">Norm before the MLP, null likewise; the very one of attention where they share it.</param>
 /// <param name="MlpIn">[M, D], or [2 M, D] with the gate's rows first when the MLP is gated.</param>
 /// <param name="MlpOut">[D, M]</param>
 public sealed record BlockWeights(
-    Norm AttentionNorm,
+    Norm? AttentionNorm,
     Linear Qkv,
     Linear AttentionOut,
-    Norm MlpNorm,
+    Norm? MlpNorm,
     Linear MlpIn,
     Linear MlpOut
-);
+)
+{
+    /// <summary>Norm of what attention gives, before it is added; null in most families.</summary>
+    public Norm? AttentionOutNorm { get; init; }
+
+    /// <summary>Norm of what the MLP gives.</summary>
+    public Norm? MlpOutNorm { get; init; }
+
+    /// <summary>RMS norm of queries: [head width] or [heads x head width], as <see cref="TransformerConfig.QueryKeyNorm"/> says.</summary>
+    public Norm? QueryNorm { get; init; }
+
+    /// <summary>The same of keys.</summary>
+    public Norm? KeyNorm { get; init; }
+}
 
 /// <summary>All weights of a transformer, float32.</summary>
 /// <param name="TokenEmbedding">[V, D]</param>
@@ -57,19 +70,27 @@ public sealed record TransformerWeights(
         for (int layer = 0; layer < Blocks.Count; layer++)
         {
             var block = Blocks[layer];
+            bool sharedNorm = ReferenceEquals(block.AttentionNorm, block.MlpNorm);
             foreach (
-                var (name, weight, bias) in new[]
+                var (name, weight, bias) in new (string, Tensor?, Tensor?)[]
                 {
-                    ("attention_norm", block.AttentionNorm.Weight, block.AttentionNorm.Bias),
+                    ("attention_norm", block.AttentionNorm?.Weight, block.AttentionNorm?.Bias),
                     ("qkv", block.Qkv.Weight, block.Qkv.Bias),
+                    ("query_norm", block.QueryNorm?.Weight, block.QueryNorm?.Bias),
+                    ("key_norm", block.KeyNorm?.Weight, block.KeyNorm?.Bias),
                     ("attention_out", block.AttentionOut.Weight, block.AttentionOut.Bias),
-                    ("mlp_norm", block.MlpNorm.Weight, block.MlpNorm.Bias),
+                    ("attention_out_norm", block.AttentionOutNorm?.Weight, block.AttentionOutNorm?.Bias),
+                    ("mlp_norm", sharedNorm ? null : block.MlpNorm?.Weight, sharedNorm ? null : block.MlpNorm?.Bias),
                     ("mlp_in", block.MlpIn.Weight, block.MlpIn.Bias),
                     ("mlp_out", block.MlpOut.Weight, block.MlpOut.Bias),
+                    ("mlp_out_norm", block.MlpOutNorm?.Weight, block.MlpOutNorm?.Bias),
                 }
             )
             {
-                yield return ($"blocks.{layer}.{name}.weight", weight);
+                if (weight is not null)
+                {
+                    yield return ($"blocks.{layer}.{name}.weight", weight);
+                }
                 if (bias is not null)
                 {
                     yield return ($"blocks.{layer}.{name}.bias", bias);

@@ -295,7 +295,7 @@ public sealed class PretrainStage
 
     private void Seal(Transformer model, LanguageModelTrainer trainer, int[] training, int[] heldOut)
     {
-        var family = ModelFamily.Named(model.Config.Family, "model");
+        var family = (IWrittenFamily)ModelFamily.Named(model.Config.Family, "model");
         var indented = new JsonSerializerOptions { WriteIndented = true };
         AtomicFile.Write(
             Path.Combine(config.Out, "model.safetensors"),

@@ -47,9 +47,32 @@ public class TransformerGoldenTests
     [MemberData(nameof(Folders))]
     public void Folder_matches_transformers(string name)
     {
+        using var none = no_grad();
+        Compare(name);
+    }
+
+    /// <summary>Where a gradient may be wanted tensor operations run in place of the kernels.</summary>
+    [Theory]
+    [MemberData(nameof(Folders))]
+    public void Folder_matches_transformers_with_gradients_on(string name)
+    {
+        using var gradients = enable_grad();
+        Compare(name);
+    }
+
+    [Fact]
+    public void Every_family_has_a_folder()
+    {
+        TestData.Require("golden", "models");
+        var seen = Folders()
+            .Select(row => ModelFolder.Open(TestData.Require("golden", "models", row.Data)).Config.Family);
+        seen.Distinct().Should().BeEquivalentTo(ModelFamily.All.Select(family => family.ModelType));
+    }
+
+    private static void Compare(string name)
+    {
         string folder = TestData.Require("golden", "models", name);
         using var scope = NewDisposeScope();
-        using var none = no_grad();
         using var expected = SafetensorsFile.Open(Path.Combine(folder, "expected.safetensors"));
         using var model = ModelFolder.Open(folder).Load();
         var tokensBT = expected.Load("input_ids");
@@ -59,8 +82,15 @@ public class TransformerGoldenTests
         for (int layer = 0; layer < model.Config.Layers; layer++)
         {
             int at = layer;
+            // A hook sees what is added to the stream: behind the norm, where one follows.
             void Read(HookSite site, string key) =>
-                hooks.Read(new HookPoint(at, site), x => seen[$"{key}.{at}"] = x.clone().DetachFromDisposeScope());
+                hooks.Read(
+                    new HookPoint(at, site),
+                    x =>
+                        seen[
+                            expected.Entries.ContainsKey($"{key}_normed.{at}") ? $"{key}_normed.{at}" : $"{key}.{at}"
+                        ] = x.clone().DetachFromDisposeScope()
+                );
             Read(HookSite.ResidPre, "resid_pre");
             Read(HookSite.AttnOut, "attn_out");
             Read(HookSite.MlpOut, "mlp_out");
