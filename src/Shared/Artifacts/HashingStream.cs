@@ -9,7 +9,15 @@ namespace Pipeline.Shared.Artifacts;
 internal sealed class HashingStream(FileStream file, string finalPath) : Stream
 {
     private readonly IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+
+    /// <summary>
+    /// What is written goes to the disk in pieces of this size, while the writer's caller goes on with other work: at the
+    /// end little is left to wait for.
+    /// </summary>
+    private const long PieceBytes = 8 << 20;
+
     private long written;
+    private long onDisk;
 
     public override bool CanRead => false;
     public override bool CanSeek => false;
@@ -34,6 +42,10 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
         }
         hash.AppendData(buffer);
         written += buffer.Length;
+        if (written - onDisk >= PieceBytes)
+        {
+            FlushToDisk();
+        }
     }
 
     public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
@@ -43,6 +55,12 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
     /// <summary>Flushes the file to disk; the digest of everything written.</summary>
     public FileDigest Finish()
     {
+        FlushToDisk();
+        return new FileDigest(written, Convert.ToHexStringLower(hash.GetHashAndReset()));
+    }
+
+    private void FlushToDisk()
+    {
         try
         {
             file.Flush(flushToDisk: true);
@@ -51,7 +69,7 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
         {
             throw DiskFull.While(finalPath, written, e);
         }
-        return new FileDigest(written, Convert.ToHexStringLower(hash.GetHashAndReset()));
+        onDisk = written;
     }
 
     public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();

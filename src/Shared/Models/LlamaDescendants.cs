@@ -66,6 +66,15 @@ public class GemmaFamily : LlamaShapedFamily
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(json);
+        if (json.Flag("use_bidirectional_attention", false))
+        {
+            throw json.Wrong(
+                "use_bidirectional_attention",
+                "true",
+                "false or null",
+                "Only causal models are supported; choose another model"
+            );
+        }
         return config with
         {
             EmbeddingScale = Math.Sqrt(config.Width),

@@ -141,17 +141,8 @@ public abstract class ModelFamily
         params (string Name, long Outputs)[] parts
     )
     {
-        if (parts is [var (name, outputs)])
-        {
-            return new(
-                source.Load($"{name}.weight", outputs, inputs),
-                bias ? source.Load($"{name}.bias", outputs) : null
-            );
-        }
-        using var scope = NewDisposeScope();
-        var weight = cat([.. parts.Select(p => source.Load($"{p.Name}.weight", p.Outputs, inputs))], 0);
-        var joinedBias = bias ? cat([.. parts.Select(p => source.Load($"{p.Name}.bias", p.Outputs))], 0) : null;
-        return new(weight.MoveToOuterDisposeScope(), joinedBias?.MoveToOuterDisposeScope());
+        (string, long)[] Named(string kind) => [.. parts.Select(part => ($"{part.Name}.{kind}", part.Outputs))];
+        return new(source.LoadJoined(Named("weight"), inputs), bias ? source.LoadJoined(Named("bias")) : null);
     }
 
     protected static Norm LoadLayerNorm(WeightSource source, string name, long width) =>

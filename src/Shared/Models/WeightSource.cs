@@ -82,7 +82,27 @@ public sealed class WeightSource : IDisposable
     public bool Has(string name) => fileOf.ContainsKey(name);
 
     /// <summary>The tensor as float32; its shape must be the given one.</summary>
-    public Tensor Load(string name, params long[] shape)
+    public Tensor Load(string name, params long[] shape) => OnDevice(Find(name, shape).LoadFloat32(name));
+
+    /// <summary>Several tensors of the given widths one after another, each read into its place.</summary>
+    /// <param name="names">The tensors, with the size of each one's first axis.</param>
+    /// <param name="rest">The other axes, which are alike.</param>
+    public Tensor LoadJoined(IReadOnlyList<(string Name, long Outputs)> names, params long[] rest)
+    {
+        ArgumentNullException.ThrowIfNull(names);
+        var joined = empty([names.Sum(part => part.Outputs), .. rest]);
+        long from = 0;
+        foreach (var (name, outputs) in names)
+        {
+            using var part = joined.narrow(0, from, outputs);
+            Find(name, [outputs, .. rest]).LoadFloat32Into(name, part);
+            from += outputs;
+        }
+        return OnDevice(joined);
+    }
+
+    /// <summary>The file that has the tensor, whose shape must be the given one.</summary>
+    private ITensorFile Find(string name, long[] shape)
     {
         if (!fileOf.TryGetValue(name, out var file))
         {
@@ -95,7 +115,12 @@ public sealed class WeightSource : IDisposable
                 ).ToString()
             );
         }
-        var loaded = file.LoadFloat32(name, "config.json", shape);
+        file.RequireShape(name, "config.json", shape);
+        return file;
+    }
+
+    private Tensor OnDevice(Tensor loaded)
+    {
         if (device.type == DeviceType.CPU)
         {
             return loaded;

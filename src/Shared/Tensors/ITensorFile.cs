@@ -17,6 +17,12 @@ public interface ITensorFile : IDisposable
     /// <summary>The floating-point tensor as float32 on the CPU; float16 and bfloat16 widen exactly.</summary>
     /// <exception cref="CorruptArtifactException">No such tensor, or not a floating-point one.</exception>
     Tensor LoadFloat32(string name);
+
+    /// <summary><see cref="LoadFloat32(string)"/> into memory that is there: nothing of the tensor's size is taken beside it where the format allows.</summary>
+    /// <param name="name">The tensor.</param>
+    /// <param name="target">Contiguous float32 on the CPU, with as many values.</param>
+    /// <exception cref="CorruptArtifactException">No such tensor, or not a floating-point one.</exception>
+    void LoadFloat32Into(string name, Tensor target);
 }
 
 public static class TensorFile
@@ -29,6 +35,13 @@ public static class TensorFile
     /// <exception cref="CorruptArtifactException">No such tensor, another shape, or not a floating-point type.</exception>
     public static Tensor LoadFloat32(this ITensorFile file, string name, string impliedBy, params long[] shape)
     {
+        file.RequireShape(name, impliedBy, shape);
+        return file.LoadFloat32(name);
+    }
+
+    /// <inheritdoc cref="LoadFloat32(ITensorFile, string, string, long[])"/>
+    public static void RequireShape(this ITensorFile file, string name, string impliedBy, params long[] shape)
+    {
         ArgumentNullException.ThrowIfNull(file);
         string expected = $"[{string.Join(", ", shape)}], as {impliedBy} implies";
         if (!file.Shapes.TryGetValue(name, out long[]? found))
@@ -39,7 +52,6 @@ public static class TensorFile
         {
             throw Mismatch(file, name, $"shape [{string.Join(", ", found)}]", expected);
         }
-        return file.LoadFloat32(name);
     }
 
     private static CorruptArtifactException Mismatch(ITensorFile file, string name, string found, string expected) =>

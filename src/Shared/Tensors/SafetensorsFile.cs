@@ -1,7 +1,8 @@
 using System.Buffers.Binary;
-using System.IO.MemoryMappedFiles;
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using Microsoft.Win32.SafeHandles;
+using Pipeline.Shared.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
@@ -21,22 +22,24 @@ public sealed class SafetensorsFile : ITensorFile
     private const long MaximumHeaderBytes = 100_000_000;
     private const int MostAxes = 64; // libtorch's limit
 
-    private readonly MemoryMappedFile map;
-    private readonly MemoryMappedViewAccessor view;
+    /// <summary>Bytes read at a time: what loading needs beside the tensor itself. Mapped pages would count as the
+    /// process's own until the file is closed, which doubles what a float32 model takes.</summary>
+    private const int ChunkBytes = 4 << 20;
+
+    private readonly SafeFileHandle file;
     private readonly Dictionary<string, SafetensorsEntry> entries;
     private readonly long dataBegin;
 
     private SafetensorsFile(
         string path,
-        MemoryMappedFile map,
+        SafeFileHandle file,
         long dataBegin,
         Dictionary<string, SafetensorsEntry> entries,
         IReadOnlyDictionary<string, string> metadata
     )
     {
         Path = path;
-        this.map = map;
-        view = map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
+        this.file = file;
         this.dataBegin = dataBegin;
         this.entries = entries;
         Metadata = metadata;
@@ -72,107 +75,123 @@ public sealed class SafetensorsFile : ITensorFile
         byte[] header = ReadHeader(path, stream, length);
         long dataBegin = 8 + header.LongLength;
         var (entries, metadata) = ParseHeader(path, header, length - dataBegin);
-        var map = MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);
-        return new SafetensorsFile(path, map, dataBegin, entries, metadata);
+        return new SafetensorsFile(path, File.OpenHandle(path), dataBegin, entries, metadata);
     }
 
     /// <summary>The tensor <paramref name="name"/> in its own element type, on the CPU.</summary>
-    public unsafe Tensor Load(string name)
+    public Tensor Load(string name)
     {
         var entry = Entry(name);
-        SafetensorsDtype.TryGet(entry.Dtype, out int itemBytes, out var type);
+        SafetensorsDtype.TryGet(entry.Dtype, out _, out var type);
         var tensor = empty(entry.Shape, type);
-        WithBytes(
-            entry,
-            source =>
-            {
-                // Tensor.bytes is a span and ends at 2 GiB; larger tensors only occur in floating point (LoadFloat32).
-                var bytes = tensor.bytes;
-                source.CopyTo(bytes);
-                tensor.bytes = bytes;
-            }
-        );
+        // Tensor.bytes is a span and ends at 2 GiB; larger tensors only occur in floating point (LoadFloat32).
+        var bytes = tensor.bytes;
+        Read(entry, 0, bytes);
+        tensor.bytes = bytes;
         return tensor;
     }
 
     /// <summary>The floating-point tensor <paramref name="name"/> as float32 on the CPU; float16 and bfloat16 widen exactly.</summary>
-    public unsafe Tensor LoadFloat32(string name)
+    public Tensor LoadFloat32(string name)
     {
-        var entry = Entry(name);
-        if (entry.Dtype is not ("F32" or "F16" or "BF16" or "F64"))
-        {
-            throw Corrupt(
-                Path,
-                $"tensor {name}",
-                entry.Dtype,
-                "a floating-point type (F32, F16, BF16, F64)",
-                "Use a file with floating-point weights"
-            );
-        }
-        var tensor = empty(entry.Shape, ScalarType.Float32);
-        long count = tensor.numel();
-        if (count == 0)
-        {
-            return tensor;
-        }
-        float* target = (float*)tensor.storage<float>().data_ptr();
-        byte* mapped = null;
-        view.SafeMemoryMappedViewHandle.AcquirePointer(ref mapped);
-        try
-        {
-            byte* source = mapped + view.PointerOffset + dataBegin + entry.Begin;
-            const int Chunk = 1 << 20;
-            for (long at = 0; at < count; at += Chunk)
-            {
-                int n = (int)Math.Min(Chunk, count - at);
-                Widen(entry.Dtype, source, at, new Span<float>(target + at, n));
-            }
-        }
-        finally
-        {
-            view.SafeMemoryMappedViewHandle.ReleasePointer();
-        }
+        var tensor = empty(FloatingPoint(name).Shape, ScalarType.Float32);
+        LoadFloat32Into(name, tensor);
         return tensor;
     }
 
-    public void Dispose()
+    public unsafe void LoadFloat32Into(string name, Tensor target)
     {
-        view.Dispose();
-        map.Dispose();
+        var entry = FloatingPoint(name);
+        long count = target.numel();
+        if (count != entry.Shape.Aggregate(1L, (product, size) => product * size))
+        {
+            throw new ArgumentException(
+                $"{count} values for {name} [{string.Join(", ", entry.Shape)}]",
+                nameof(target)
+            );
+        }
+        if (count == 0)
+        {
+            return;
+        }
+        float* values = CpuMemory.Floats(target);
+        int itemBytes = (int)((entry.End - entry.Begin) / count);
+        byte[] stored = entry.Dtype == "F32" ? [] : new byte[ChunkBytes];
+        const int Items = ChunkBytes / sizeof(double);
+        for (long at = 0; at < count; at += Items)
+        {
+            var widened = new Span<float>(values + at, (int)Math.Min(Items, count - at));
+            if (entry.Dtype == "F32")
+            {
+                Read(entry, at * itemBytes, MemoryMarshal.AsBytes(widened));
+                continue;
+            }
+            var part = stored.AsSpan(0, widened.Length * itemBytes);
+            Read(entry, at * itemBytes, part);
+            Widen(entry.Dtype, part, widened);
+        }
     }
 
-    private static unsafe void Widen(string dtype, byte* source, long at, Span<float> target)
+    public void Dispose() => file.Dispose();
+
+    /// <summary>Fills <paramref name="target"/> from a tensor's bytes, <paramref name="at"/> bytes in.</summary>
+    private void Read(SafetensorsEntry entry, long at, Span<byte> target)
+    {
+        long position = dataBegin + entry.Begin + at;
+        while (!target.IsEmpty)
+        {
+            int read = RandomAccess.Read(file, target, position);
+            if (read == 0)
+            {
+                throw Corrupt(
+                    Path,
+                    $"tensor {entry.Name}",
+                    $"the end of the file at byte {position}",
+                    $"{entry.End - entry.Begin} bytes",
+                    "The file was cut since it was opened: download or write it again"
+                );
+            }
+            position += read;
+            target = target[read..];
+        }
+    }
+
+    private static void Widen(string dtype, ReadOnlySpan<byte> stored, Span<float> target)
     {
         switch (dtype)
         {
-            case "F32":
-                new ReadOnlySpan<byte>(source + (at * 4), target.Length * 4).CopyTo(MemoryMarshal.AsBytes(target));
-                break;
             case "F16":
-                TensorPrimitives.ConvertToSingle(
-                    MemoryMarshal.Cast<byte, Half>(new ReadOnlySpan<byte>(source + (at * 2), target.Length * 2)),
-                    target
-                );
+                TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<byte, Half>(stored), target);
                 break;
             case "BF16":
-                var bits = MemoryMarshal.Cast<byte, ushort>(
-                    new ReadOnlySpan<byte>(source + (at * 2), target.Length * 2)
-                );
+                var bits = MemoryMarshal.Cast<byte, ushort>(stored);
                 for (int i = 0; i < target.Length; i++)
                 {
                     target[i] = BitConverter.UInt32BitsToSingle((uint)bits[i] << 16);
                 }
                 break;
             default:
-                var doubles = MemoryMarshal.Cast<byte, double>(
-                    new ReadOnlySpan<byte>(source + (at * 8), target.Length * 8)
-                );
+                var doubles = MemoryMarshal.Cast<byte, double>(stored);
                 for (int i = 0; i < target.Length; i++)
                 {
                     target[i] = (float)doubles[i];
                 }
                 break;
         }
+    }
+
+    private SafetensorsEntry FloatingPoint(string name)
+    {
+        var entry = Entry(name);
+        return entry.Dtype is "F32" or "F16" or "BF16" or "F64"
+            ? entry
+            : throw Corrupt(
+                Path,
+                $"tensor {name}",
+                entry.Dtype,
+                "a floating-point type (F32, F16, BF16, F64)",
+                "Use a file with floating-point weights"
+            );
     }
 
     private SafetensorsEntry Entry(string name) =>
@@ -185,27 +204,6 @@ public sealed class SafetensorsFile : ITensorFile
                 "one of " + string.Join(", ", entries.Keys.Order(StringComparer.Ordinal).Take(8)),
                 "Use a complete checkpoint of this model family"
             );
-
-    private delegate void SpanAction(ReadOnlySpan<byte> bytes);
-
-    private unsafe void WithBytes(SafetensorsEntry entry, SpanAction action)
-    {
-        byte* mapped = null;
-        view.SafeMemoryMappedViewHandle.AcquirePointer(ref mapped);
-        try
-        {
-            action(
-                new ReadOnlySpan<byte>(
-                    mapped + view.PointerOffset + dataBegin + entry.Begin,
-                    checked((int)(entry.End - entry.Begin))
-                )
-            );
-        }
-        finally
-        {
-            view.SafeMemoryMappedViewHandle.ReleasePointer();
-        }
-    }
 
     private static byte[] ReadHeader(string path, FileStream stream, long length)
     {

@@ -112,6 +112,12 @@ public sealed class StateDictFile : ITensorFile
             : throw Corrupt($"tensor {name}", $"{tensor.dtype}", "a floating-point type");
     }
 
+    public void LoadFloat32Into(string name, Tensor target)
+    {
+        using var tensor = LoadFloat32(name);
+        target.copy_(tensor);
+    }
+
     public void Dispose() => archive.Dispose();
 
     private PickledDictionary ReadPickle(ZipArchiveEntry entry)

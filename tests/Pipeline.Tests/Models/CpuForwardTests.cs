@@ -12,7 +12,7 @@ public class CpuForwardTests
     public static TheoryData<string, int> Shapes()
     {
         var data = new TheoryData<string, int>();
-        foreach (string model in new[] { "llama", "llama-wide", "gpt2" })
+        foreach (string model in new[] { "llama", "llama-wide", "gpt2", "window", "part" })
         {
             foreach (int positions in new[] { 1, 2, 15, 16, 17, 63, 64, 65, 131 })
             {
@@ -150,6 +150,13 @@ public class CpuForwardTests
         var config = name switch
         {
             "llama" => llama,
+            "window" => llama with { Window = 20, SlidingLayers = new LayerSet([1]) },
+            "part" => llama with
+            {
+                HeadWidth = 40,
+                Rotary = new RotaryConfig { Width = 36 },
+                ParallelResidual = true,
+            },
             "llama-wide" => llama with { Width = 40, HeadWidth = 80, MlpWidth = 50 },
             _ => llama with
             {
