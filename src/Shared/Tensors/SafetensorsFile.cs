@@ -114,7 +114,7 @@ public sealed class SafetensorsFile : ITensorFile
         {
             return;
         }
-        float* values = CpuMemory.Floats(target);
+        float* values = CpuKernels.Floats(target);
         int itemBytes = (int)((entry.End - entry.Begin) / count);
         byte[] stored = entry.Dtype == "F32" ? [] : new byte[ChunkBytes];
         const int Items = ChunkBytes / sizeof(double);

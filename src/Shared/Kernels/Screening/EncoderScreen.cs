@@ -43,6 +43,7 @@ public sealed unsafe class EncoderScreen : IDisposable
     private readonly AlignedMemory<float> biases;
     private readonly List<Scratch> scratches = [];
     private readonly List<ScreenedRow> batchRows = [];
+    private float[] gathered = [];
 
     /// <summary>Norm that int16 values of a row may have.</summary>
     private readonly float mostNorm;
@@ -166,31 +167,28 @@ public sealed unsafe class EncoderScreen : IDisposable
         // Only what may exceed a floor is kept as rows pass by; a floor guessed too high is lowered, and they pass by again.
         int wanted = rows * k;
         float floor = GuessFloor(xBD, rows, k, threads);
-        float[] least;
         while (true)
         {
             ForEachRow(xBD, rows, 0, new Floors(floor, 0), threads, null);
-            least = LeastOfBatch(rows, floor);
+            ForEach(rows, threads, row => batchRows[row].LeastValues());
+            var least = Gather(rows, floor, threads);
             if (least.Length >= wanted || floor == float.Epsilon)
             {
+                floor = least.Length > wanted ? ThresholdSelect.NthLargest(least, wanted) : floor;
                 break;
             }
             floor = floor < 1e-6f ? float.Epsilon : floor / 2;
         }
-        floor = least.Length > wanted ? ThresholdSelect.NthLargest(least, wanted) : floor;
-        var options = new ParallelOptions { MaxDegreeOfParallelism = threads };
-        var valuesOf = new float[rows][];
-        Parallel.For(
-            0,
+        ForEach(
             rows,
-            options,
+            threads,
             row =>
             {
                 batchRows[row].KeepFrom(floor);
-                valuesOf[row] = Scores(xBD + ((long)row * width), batchRows[row]);
+                Score(xBD + ((long)row * width), batchRows[row]);
             }
         );
-        KeepLargest(valuesOf, wanted, kept);
+        KeepLargest(Gather(rows, float.Epsilon, threads), wanted, kept);
     }
 
     public void Dispose()
@@ -393,13 +391,18 @@ public sealed unsafe class EncoderScreen : IDisposable
         }
     }
 
-    /// <summary>The float32 scores of a row's candidates, and of those the k largest that are positive.</summary>
+    /// <summary>Keeps the k largest positive scores of a row.</summary>
     /// <returns>How many.</returns>
     private int Rescore(float* xD, ScreenedRow found, int first, int k, SparseRows kept)
     {
-        float[] values = Scores(xD, found);
+        Score(xD, found);
+        var values = found.Values;
         float least = values.Length > k ? ThresholdSelect.NthLargest([.. values], k) : 0;
-        int equal = values.Length > k ? k - values.Count(value => value > least) : 0;
+        int equal = values.Length > k ? k : 0;
+        foreach (float value in values)
+        {
+            equal -= value > least ? 1 : 0;
+        }
         int entry = first;
         for (int i = 0; i < values.Length; i++)
         {
@@ -412,10 +415,11 @@ public sealed unsafe class EncoderScreen : IDisposable
         return entry - first;
     }
 
-    private float[] Scores(float* xD, ScreenedRow found)
+    /// <summary>Makes the candidates' values their scores in float32.</summary>
+    private void Score(float* xD, ScreenedRow found)
     {
         var x = new ReadOnlySpan<float>(xD, width);
-        var values = new float[found.Count];
+        var values = found.Values;
         for (int i = 0; i < values.Length; i++)
         {
             int latent = found.Latents[i];
@@ -423,7 +427,6 @@ public sealed unsafe class EncoderScreen : IDisposable
             values[i] = TensorPrimitives.Dot(w, x) + biases.Pointer[latent];
         }
         Interlocked.Add(ref rescored, values.Length);
-        return values;
     }
 
     /// <summary>Somewhat less than what would be each row's least value kept, were all rows like a few but for their norm.</summary>
@@ -462,41 +465,74 @@ public sealed unsafe class EncoderScreen : IDisposable
         ForEachRow(sample.Pointer, sampled, k, Floors.Lowest, threads, screened);
     }
 
-    /// <summary>What the candidates' scores are at the least, where that is not below the floor.</summary>
-    private float[] LeastOfBatch(int rows, float floor)
+    /// <summary>The batch's candidates' values that reach a floor; the caller's until the next call.</summary>
+    private Span<float> Gather(int rows, float floor, int threads)
     {
-        var least = new List<float>();
-        for (int row = 0; row < rows; row++)
+        var endB = new int[rows];
+        ForEach(rows, threads, row => endB[row] = Reaching(batchRows[row].Values, floor, []));
+        for (int row = 1; row < rows; row++)
         {
-            foreach (float value in batchRows[row].LeastValues())
-            {
-                if (value >= floor)
-                {
-                    least.Add(value);
-                }
-            }
+            endB[row] += endB[row - 1];
         }
-        return [.. least];
+        if (gathered.Length < endB[^1])
+        {
+            gathered = new float[endB[^1] + (endB[^1] / 4)];
+        }
+        ForEach(
+            rows,
+            threads,
+            row =>
+            {
+                int first = row == 0 ? 0 : endB[row - 1];
+                Reaching(batchRows[row].Values, floor, gathered.AsSpan(first, endB[row] - first));
+            }
+        );
+        return gathered.AsSpan(0, endB[^1]);
     }
 
-    private void KeepLargest(float[][] valuesOf, int wanted, SparseRows kept)
+    /// <summary>Counts the values that reach a floor, and copies them where there is room.</summary>
+    private static int Reaching(ReadOnlySpan<float> values, float floor, Span<float> copies)
     {
-        float[] all = [.. valuesOf.SelectMany(values => values).Where(value => value > 0)];
-        bool isChoice = all.Length > wanted;
-        float least = isChoice ? ThresholdSelect.NthLargest(all, wanted) : 0;
+        int count = 0;
+        foreach (float value in values)
+        {
+            if (value >= floor)
+            {
+                if (count < copies.Length)
+                {
+                    copies[count] = value;
+                }
+                count++;
+            }
+        }
+        return count;
+    }
+
+    private static void ForEach(int rows, int threads, Action<int> action) =>
+        Parallel.For(0, rows, new ParallelOptions { MaxDegreeOfParallelism = threads }, action);
+
+    /// <summary>Keeps the largest scores of the batch, of which <paramref name="positive"/> are all that count.</summary>
+    private void KeepLargest(Span<float> positive, int wanted, SparseRows kept)
+    {
+        bool isChoice = positive.Length > wanted;
+        float least = isChoice ? ThresholdSelect.NthLargest(positive, wanted) : float.Epsilon;
         // Of the values equal to the least, as many as there is room for.
-        int equal = isChoice ? wanted - all.Count(value => value > least) : 0;
+        int equal = isChoice ? wanted : int.MaxValue;
+        foreach (float value in positive)
+        {
+            equal -= isChoice && value > least ? 1 : 0;
+        }
         int entry = 0;
-        for (int row = 0; row < valuesOf.Length; row++)
+        for (int row = 0; row < kept.Rows; row++)
         {
             kept.FirstB[row] = entry;
             var latents = batchRows[row].Latents;
-            for (int i = 0; i < valuesOf[row].Length; i++)
+            var values = batchRows[row].Values;
+            for (int i = 0; i < values.Length; i++)
             {
-                float value = valuesOf[row][i];
-                if (value > least || (isChoice && value == least && equal-- > 0))
+                if (values[i] > least || (values[i] == least && equal-- > 0))
                 {
-                    (kept.Latents[entry], kept.Values[entry]) = (latents[i], value);
+                    (kept.Latents[entry], kept.Values[entry]) = (latents[i], values[i]);
                     entry++;
                 }
             }

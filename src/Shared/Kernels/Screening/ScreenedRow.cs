@@ -8,7 +8,7 @@ internal sealed class ScreenedRow(EncoderScreen screen)
 
     private int[] latents = [];
     private int[] sums = [];
-    private float[] least = [];
+    private float[] values = [];
     private int k;
 
     /// <summary>Factor of the row's int16 values.</summary>
@@ -23,6 +23,9 @@ internal sealed class ScreenedRow(EncoderScreen screen)
     public int Count { get; private set; }
 
     public ReadOnlySpan<int> Latents => latents.AsSpan(0, Count);
+
+    /// <summary>A value of each candidate: what was last asked for.</summary>
+    public Span<float> Values => values.AsSpan(0, Count);
 
     /// <param name="scale">See <see cref="Scale"/>.</param>
     /// <param name="slack">See <see cref="Slack"/>.</param>
@@ -80,20 +83,20 @@ internal sealed class ScreenedRow(EncoderScreen screen)
         Count = kept;
     }
 
-    /// <summary>What each candidate's score is at the least; the caller's until the next call.</summary>
+    /// <summary>Makes the candidates' values what their scores are at the least; the caller may reorder them.</summary>
     public Span<float> LeastValues()
     {
         for (int i = 0; i < Count; i++)
         {
-            least[i] = screen.Most(latents[i], sums[i], Scale, -Slack);
+            values[i] = screen.Most(latents[i], sums[i], Scale, -Slack);
         }
-        return least.AsSpan(0, Count);
+        return Values;
     }
 
     private void Grow(int capacity)
     {
         Array.Resize(ref latents, capacity);
         Array.Resize(ref sums, capacity);
-        Array.Resize(ref least, capacity);
+        Array.Resize(ref values, capacity);
     }
 }
