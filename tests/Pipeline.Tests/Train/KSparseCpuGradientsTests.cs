@@ -206,13 +206,16 @@ public class KSparseCpuGradientsTests
         mostDead.Should().BePositive("AuxK has part in it");
     }
 
-    [Fact]
-    public void A_row_that_is_not_finite_is_refused_by_number()
+    [Theory]
+    [InlineData(float.NaN)]
+    [InlineData(float.PositiveInfinity)]
+    [InlineData(float.NegativeInfinity)]
+    public void A_row_that_is_not_finite_is_refused_by_number(float value)
     {
         using var scope = NewDisposeScope();
         using var sae = NewSae(4, 8, 2);
         var xBD = zeros(3, 4);
-        xBD[1, 2] = float.NaN;
+        xBD[1, 2] = value;
         using var kernel = new KSparseCpuGradients(sae, new KSparseObjective { K = 2 }, 3, null);
 
         ((Action)(() => kernel.Compute(xBD)))
@@ -220,6 +223,22 @@ public class KSparseCpuGradientsTests
             .Throw<StageFailedException>()
             .Which.Message.Should()
             .Contain("row 1");
+    }
+
+    [Fact]
+    public void Weights_that_are_not_finite_are_refused_by_latent()
+    {
+        using var none = no_grad();
+        using var scope = NewDisposeScope();
+        using var sae = NewSae(4, 8, 2);
+        sae.W_enc[5, 1] = float.PositiveInfinity;
+        using var kernel = new KSparseCpuGradients(sae, new KSparseObjective { K = 2 }, 3, null);
+
+        ((Action)(() => kernel.Compute(zeros(3, 4))))
+            .Should()
+            .Throw<StageFailedException>()
+            .Which.Message.Should()
+            .Contain("latent 5");
     }
 
     private static KSparseObjective Objective(Form form, int k, int features) =>
