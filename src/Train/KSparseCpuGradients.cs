@@ -111,7 +111,7 @@ internal sealed class KSparseCpuGradients(
     public double AddAuxK(Tensor deadF)
     {
         using var scope = NewDisposeScope();
-        int[] deadN = [.. deadF.nonzero().data<long>().Select(f => (int)f)];
+        int[] deadN = [.. CpuKernels.ToArray<long>(deadF.nonzero()).Select(f => (int)f)];
         auxK ??= new AuxKCpuGradients(sae, objective.AuxK, objective.AuxCoefficient, batch, Rows, projectionEpsilon);
         return auxK.Add(deadN, centeredBD, errorBD);
     }

@@ -4,6 +4,7 @@ using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Autoencoders.Formats;
 using Pipeline.Shared.Hub;
+using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Tokens;
 using static TorchSharp.torch;
@@ -85,8 +86,8 @@ public sealed class LatentProbe : IDisposable
             using var none = no_grad();
             using var scope = NewDisposeScope();
             var latents = Encode(sae, ids);
-            long[] indices = latents.IndicesBK.data<long>().ToArray();
-            float[] values = latents.ValuesBK.data<float>().ToArray();
+            long[] indices = CpuKernels.ToArray<long>(latents.IndicesBK);
+            float[] values = CpuKernels.ToArray<float>(latents.ValuesBK);
             int kept = indices.Length / ids.Length;
             return
             [

@@ -396,23 +396,44 @@ public sealed unsafe class EncoderScreen : IDisposable
     private int Rescore(float* xD, ScreenedRow found, int first, int k, SparseRows kept)
     {
         Score(xD, found);
-        var values = found.Values;
-        float least = values.Length > k ? ThresholdSelect.NthLargest([.. values], k) : 0;
-        int equal = values.Length > k ? k : 0;
+        float[] copy = [.. found.Values];
+        var (least, equal) = LeastKept(copy, k);
+        return Keep(found, least, ref equal, first, kept) - first;
+    }
+
+    /// <summary>What the n largest positive of some values reach, and how many that are just equal to it belong to them.</summary>
+    /// <param name="values">Reordered.</param>
+    /// <param name="n">How many.</param>
+    private static (float Least, int Equal) LeastKept(Span<float> values, int n)
+    {
+        float least = values.Length > n ? ThresholdSelect.NthLargest(values, n) : 0;
+        if (least <= 0)
+        {
+            return (float.Epsilon, int.MaxValue); // no more than n are positive
+        }
+        int equal = n;
         foreach (float value in values)
         {
             equal -= value > least ? 1 : 0;
         }
-        int entry = first;
+        return (least, equal);
+    }
+
+    /// <summary>Appends a row's candidates that reach <paramref name="least"/>, of those equal to it as many as there is room for.</summary>
+    /// <returns>The end of the entries.</returns>
+    private static int Keep(ScreenedRow found, float least, ref int equal, int entry, SparseRows kept)
+    {
+        var latents = found.Latents;
+        var values = found.Values;
         for (int i = 0; i < values.Length; i++)
         {
-            if (values[i] > 0 && (values[i] > least || (values[i] == least && equal-- > 0)))
+            if (values[i] > least || (values[i] == least && equal-- > 0))
             {
-                (kept.Latents[entry], kept.Values[entry]) = (found.Latents[i], values[i]);
+                (kept.Latents[entry], kept.Values[entry]) = (latents[i], values[i]);
                 entry++;
             }
         }
-        return entry - first;
+        return entry;
     }
 
     /// <summary>Makes the candidates' values their scores in float32.</summary>
@@ -514,28 +535,12 @@ public sealed unsafe class EncoderScreen : IDisposable
     /// <summary>Keeps the largest scores of the batch, of which <paramref name="positive"/> are all that count.</summary>
     private void KeepLargest(Span<float> positive, int wanted, SparseRows kept)
     {
-        bool isChoice = positive.Length > wanted;
-        float least = isChoice ? ThresholdSelect.NthLargest(positive, wanted) : float.Epsilon;
-        // Of the values equal to the least, as many as there is room for.
-        int equal = isChoice ? wanted : int.MaxValue;
-        foreach (float value in positive)
-        {
-            equal -= isChoice && value > least ? 1 : 0;
-        }
+        var (least, equal) = LeastKept(positive, wanted);
         int entry = 0;
         for (int row = 0; row < kept.Rows; row++)
         {
             kept.FirstB[row] = entry;
-            var latents = batchRows[row].Latents;
-            var values = batchRows[row].Values;
-            for (int i = 0; i < values.Length; i++)
-            {
-                if (values[i] > least || (values[i] == least && equal-- > 0))
-                {
-                    (kept.Latents[entry], kept.Values[entry]) = (latents[i], values[i]);
-                    entry++;
-                }
-            }
+            entry = Keep(batchRows[row], least, ref equal, entry, kept);
             kept.EndB[row] = entry;
         }
     }
