@@ -16,7 +16,7 @@ namespace Pipeline.Harvest;
 /// <summary>
 /// <code>
 /// text ──> documents not held out ──> packed contexts ──> transformer ──hooks──> one Arrow shard a hook
-///                                                                                 (written while the next batch runs)
+///                                                                       (written and committed while later batches run)
 /// </code>
 /// One forward feeds all hooks. Shards of all hooks end at the same tokens, and a shard's content depends on its place
 /// alone: a run that was killed, or that lost a shard, makes just the missing ones.
@@ -79,10 +79,12 @@ public sealed class HarvestStage
         ArgumentNullException.ThrowIfNull(share);
         var stage = new HarvestStage(run, folder, progress, cancel);
         using var model = new LoadedOnDemand(run);
+        using var disk = new WriteBehind();
         foreach (var shard in stage.Shards().Where(shard => share.Includes(shard.Number)))
         {
-            stage.MakeUnlessWhole(shard, model);
+            stage.MakeUnlessWhole(shard, model, disk);
         }
+        disk.Finish();
     }
 
     /// <summary>Numbers of the shards that are not whole, in order. Reads what lies in the folder; makes nothing.</summary>
@@ -96,19 +98,20 @@ public sealed class HarvestStage
     {
         var clock = Stopwatch.StartNew();
         using var model = new LoadedOnDemand(run);
-        var outputs = new List<ManifestOutput>();
+        using var disk = new WriteBehind();
+        var parts = new List<(ShardPlan Shard, Task<List<FileDigest>> Digests)>();
         var (tokens, shards, documents, lastDocument) = (0L, 0, 0L, -1);
         foreach (var shard in Shards())
         {
-            var digests = MakeUnlessWhole(shard, model);
+            parts.Add((shard, MakeUnlessWhole(shard, model, disk)));
             shard.ReadToEnd();
-            outputs.AddRange(run.Hooks.Zip(digests, (hook, digest) => Describe(hook, shard, digest)));
             documents += shard.Documents - (shard.FirstDocument == lastDocument ? 1 : 0);
             lastDocument = shard.LastDocument;
             tokens += shard.Tokens;
             shards++;
             progress.Update("harvest", Math.Min(tokens, config.Tokens.Value), config.Tokens.Value, "tokens");
         }
+        disk.Finish();
         RequireTokens(tokens);
         progress.Update("harvest", tokens, tokens, "tokens");
         var results = new JsonObject
@@ -117,7 +120,10 @@ public sealed class HarvestStage
             ["documents"] = documents,
             ["shards"] = shards,
         };
-        folder.Complete(outputs, results, run.Provenance(clock.Elapsed));
+        var outputs = parts.SelectMany(part =>
+            run.Hooks.Zip(part.Digests.Result, (hook, digest) => Describe(hook, part.Shard, digest))
+        );
+        folder.Complete([.. outputs], results, run.Provenance(clock.Elapsed));
     }
 
     /// <summary>The harvest's shards in order, their contexts packed on another thread while earlier ones run.</summary>
@@ -137,8 +143,8 @@ public sealed class HarvestStage
         }
     }
 
-    private List<FileDigest> MakeUnlessWhole(ShardPlan shard, LoadedOnDemand model) =>
-        WholeDigests(shard) ?? WriteShard(model.Model, shard);
+    private Task<List<FileDigest>> MakeUnlessWhole(ShardPlan shard, LoadedOnDemand model, WriteBehind disk) =>
+        WholeDigests(shard) is { } digests ? Task.FromResult(digests) : WriteShard(model.Model, shard, disk);
 
     /// <summary>The digests of a shard that is there at every hook, with the bytes it was written with; null otherwise.</summary>
     private List<FileDigest>? WholeDigests(ShardPlan shard)
@@ -153,12 +159,11 @@ public sealed class HarvestStage
     private static string ShardName(HookPoint hook, ShardPlan shard) =>
         string.Create(CultureInfo.InvariantCulture, $"{hook}/shard-{shard.Number:D5}.arrow");
 
-    private List<FileDigest> WriteShard(Transformer model, ShardPlan shard)
+    /// <summary>Runs a shard's batches; what they give is on disk, and recorded, when the task ends.</summary>
+    private Task<List<FileDigest>> WriteShard(Transformer model, ShardPlan shard, WriteBehind disk)
     {
         using var none = no_grad();
-        var names = run.Hooks.Select(hook => ShardName(hook, shard)).ToList();
-        var writers = run.Hooks.Zip(names, (hook, name) => NewWriter(hook, name, shard)).ToList();
-        var writing = Task.CompletedTask;
+        var writers = new List<ActivationShardWriter>();
         try
         {
             foreach (var batch in shard.Batches())
@@ -170,24 +175,38 @@ public sealed class HarvestStage
                     );
                 }
                 var activations = Activations(model, batch);
-                writing.GetAwaiter().GetResult();
-                writing = Task.Run(() => Append(writers, batch, activations), CancellationToken.None);
+                disk.Start(() => Append(writers, shard, batch, activations));
             }
-            writing.GetAwaiter().GetResult();
+            return disk.Start(() => Commit(writers, shard));
+        }
+        catch
+        {
+            disk.Settle();
+            writers.ForEach(writer => writer.Dispose());
+            throw;
+        }
+    }
+
+    private List<FileDigest> Commit(List<ActivationShardWriter> writers, ShardPlan shard)
+    {
+        try
+        {
             var digests = writers.Select(writer => writer.Commit()).ToList();
-            names.Zip(digests).ToList().ForEach(part => folder.RecordPart(part.First, part.Second));
+            foreach (var (hook, digest) in run.Hooks.Zip(digests))
+            {
+                folder.RecordPart(ShardName(hook, shard), digest);
+            }
             return digests;
         }
         finally
         {
-            writing.ContinueWith(_ => { }, TaskScheduler.Default).Wait(CancellationToken.None);
             writers.ForEach(writer => writer.Dispose());
         }
     }
 
-    private ActivationShardWriter NewWriter(HookPoint hook, string name, ShardPlan shard) =>
+    private ActivationShardWriter NewWriter(HookPoint hook, ShardPlan shard) =>
         new(
-            Path.Combine(run.HarvestFolder, name),
+            Path.Combine(run.HarvestFolder, ShardName(hook, shard)),
             config.Dtype,
             new ShardMetadata(
                 run.Config.Model,
@@ -215,9 +234,19 @@ public sealed class HarvestStage
         return [.. run.Hooks.Select(hook => read[hook])];
     }
 
-    /// <summary>Writes a batch straight from the tensors' memory, and gives it back.</summary>
-    private static void Append(List<ActivationShardWriter> writers, PackedContext[] batch, List<Tensor> activations)
+    /// <summary>Writes a batch straight from the tensors' memory, and gives it back. The first opens the shard's files.</summary>
+    /// <returns>Rows in each file.</returns>
+    private int Append(
+        List<ActivationShardWriter> writers,
+        ShardPlan shard,
+        PackedContext[] batch,
+        List<Tensor> activations
+    )
     {
+        if (writers.Count == 0)
+        {
+            writers.AddRange(run.Hooks.Select(hook => NewWriter(hook, shard)));
+        }
         int[] tokens = [.. batch.SelectMany(context => context.Tokens)];
         int[] documents = [.. batch.SelectMany(context => context.Documents)];
         int[] positions = [.. batch.SelectMany(context => context.Positions)];
@@ -226,6 +255,7 @@ public sealed class HarvestStage
             using var activationsBTD = activations[i];
             writers[i].Append(tokens, documents, positions, CpuKernels.Values(activationsBTD));
         }
+        return writers[0].Rows;
     }
 
     private ManifestOutput Describe(HookPoint hook, ShardPlan shard, FileDigest digest) =>

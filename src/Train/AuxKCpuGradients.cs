@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Numerics;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Kernels;
@@ -9,10 +10,10 @@ namespace Pipeline.Train;
 
 /// <summary>
 /// AuxK's loss in its normalized form and its gradients on the CPU (Gao et al. 2024, section A.2). Dead latents did not fire, so
-/// that their rows have no gradient from the reconstruction, and get theirs here. Encoding is libtorch's GEMM over the dead; the
-/// other four products touch only what is kept. <see cref="Objectives.KSparseObjective.NormalizedError"/> is its plain twin.
+/// that their rows have no gradient from the reconstruction, and get theirs here. Encoding is a dense product over the dead; the
+/// other four touch only what is kept. <see cref="Objectives.KSparseObjective.NormalizedError"/> is its plain twin.
 /// <code>
-/// chunk of rows: GEMM of the dead ─> the k_aux largest of each row, as a mask      (libtorch; then tiles of rows in parallel)
+/// activations of the dead ─> the k_aux largest of each row, as a mask              (a chunk's tiles of rows in parallel)
 /// entries ─> error of the decoded against the residual ─> gradient of each entry   (the same tiles)
 /// entries, errors, inputs ─> gradient rows of W_dec, W_enc                         (tiles of latents in parallel)
 /// </code>
@@ -43,19 +44,20 @@ internal sealed class AuxKCpuGradients(
     private readonly TopKAutoencoder sae = sae;
     private readonly Panels panels = new(sae.Width);
     private readonly int width = sae.Width;
+    private readonly float[] zeros = new float[sae.Width];
     private readonly double[] squaredB = new double[batch];
-    private readonly AlignedBuffer encoder = new();
-    private readonly AlignedBuffer encoderBias = new();
-    private readonly AlignedBuffer decoder = new();
-    private readonly AlignedBuffer encoderGradient = new();
-    private readonly AlignedBuffer decoderGradient = new();
-    private readonly AlignedBuffer biasGradient = new();
-    private readonly AlignedBuffer acts = new();
-    private readonly AlignedBuffer actGradients = new();
-    private readonly AlignedBuffer errors = new();
-    private readonly AlignedBuffer inputs = new();
-    private readonly AlignedBuffer rowMasks = new();
-    private readonly AlignedBuffer latentMasks = new();
+    private readonly AlignedMemory<float> encoder = new();
+    private readonly AlignedMemory<float> encoderBias = new();
+    private readonly AlignedMemory<float> decoder = new();
+    private readonly AlignedMemory<float> encoderGradient = new();
+    private readonly AlignedMemory<float> decoderGradient = new();
+    private readonly AlignedMemory<float> biasGradient = new();
+    private readonly AlignedMemory<float> errors = new();
+    private readonly AlignedMemory<float> inputs = new();
+    private readonly AlignedMemory<float> entries = new();
+    private readonly AlignedMemory<float> entryGradients = new();
+    private readonly AlignedMemory<ulong> latentMasks = new();
+    private readonly ConcurrentBag<Scratch> scratches = [];
 
     /// <summary>Adds the gradients to those the SAE's parameters have.</summary>
     /// <param name="deadN">The dead latents, ascending.</param>
@@ -69,24 +71,34 @@ internal sealed class AuxKCpuGradients(
         {
             return 0;
         }
-        using var none = no_grad();
-        using var scope = NewDisposeScope();
         var parallel = CpuKernels.Threads;
         var shape = Shape.Of(deadN.Length, batch);
         var p = new Pointers(this, shape);
         Parallel.For(0, shape.LatentBlocks, parallel, block => Gather(p, shape, deadN.Span, block));
         double scale = 2 * coefficient / (batch * variance);
-        var allBD = from_array(inputBD).view(batch, width);
         for (int first = 0; first < batch; first += shape.ChunkRows)
         {
             int count = Math.Min(shape.ChunkRows, batch - first);
-            acts.Floats(count, shape.Stride)
-                .addmm_(allBD.narrow(0, first, count), encoder.Floats(shape.Stride, width).t(), beta: 0, alpha: 1);
             Parallel.For(
                 0,
                 (count + TileRows - 1) / TileRows,
                 parallel,
-                tile => RowTile(p, shape, inputBD, errorBD, first, tile * TileRows, count, (float)scale)
+                tile =>
+                {
+                    var scratch = scratches.TryTake(out var free) ? free : new Scratch();
+                    RowTile(
+                        p,
+                        shape,
+                        scratch.Of(shape, width),
+                        inputBD,
+                        errorBD,
+                        first,
+                        tile * TileRows,
+                        count,
+                        (float)scale
+                    );
+                    scratches.Add(scratch);
+                }
             );
             Parallel.For(
                 0,
@@ -101,25 +113,18 @@ internal sealed class AuxKCpuGradients(
 
     public void Dispose()
     {
-        foreach (
-            var buffer in new[]
-            {
-                encoder,
-                encoderBias,
-                decoder,
-                encoderGradient,
-                decoderGradient,
-                biasGradient,
-                acts,
-                actGradients,
-                errors,
-                inputs,
-                rowMasks,
-                latentMasks,
-            }
-        )
+        foreach (var memory in new[] { encoder, encoderBias, decoder, encoderGradient, decoderGradient, biasGradient })
         {
-            buffer.Dispose();
+            memory.Dispose();
+        }
+        foreach (var memory in new[] { errors, inputs, entries, entryGradients })
+        {
+            memory.Dispose();
+        }
+        latentMasks.Dispose();
+        foreach (var scratch in scratches)
+        {
+            scratch.Dispose();
         }
     }
 
@@ -145,36 +150,31 @@ internal sealed class AuxKCpuGradients(
         return squaredB.Sum() / batch;
     }
 
-    /// <summary>A block of the dead latents' weights: the encoder's as rows for the GEMM, the decoder's as panels; gradients of 0.</summary>
+    /// <summary>A block of the dead latents' weights, filled up with latents of 0, which nothing keeps; gradients of 0.</summary>
     private unsafe void Gather(Pointers p, Shape shape, ReadOnlySpan<int> deadN, int block)
     {
-        bool isLast = block == shape.LatentBlocks - 1;
         int start = block * Panels.BlockRows;
-        int end = isLast ? shape.Stride : start + Panels.BlockRows;
-        new Span<float>(p.BiasGradient + start, end - start).Clear();
-        long length = panels.Length(Panels.BlockRows);
-        new Span<float>(p.EncoderGradient + (block * length), (int)length).Clear();
-        new Span<float>(p.DecoderGradient + (block * length), (int)length).Clear();
-        for (int n = start; n < end; n++)
+        new Span<float>(p.BiasGradient + start, Panels.BlockRows).Clear();
+        int length = (int)panels.Length(Panels.BlockRows);
+        new Span<float>(p.EncoderGradient + ((long)block * length), length).Clear();
+        new Span<float>(p.DecoderGradient + ((long)block * length), length).Clear();
+        for (int n = start; n < start + Panels.BlockRows; n++)
         {
-            var encoderRow = new Span<float>(p.Encoder + ((long)n * width), width);
-            p.EncoderBias[n] = n < deadN.Length ? p.AllEncoderBiases[deadN[n]] : 0;
-            if (n < deadN.Length)
-            {
-                new ReadOnlySpan<float>(p.AllEncoder + ((long)deadN[n] * width), width).CopyTo(encoderRow);
-                panels.Put(new ReadOnlySpan<float>(p.AllDecoder + ((long)deadN[n] * width), width), p.Decoder, n);
-            }
-            else
-            {
-                encoderRow.Clear(); // an activation of 0, which nothing keeps
-            }
+            bool isFilling = n >= deadN.Length;
+            int f = isFilling ? 0 : deadN[n];
+            p.EncoderBias[n] = isFilling ? 0 : p.AllEncoderBiases[f];
+            var encoderRow = isFilling ? zeros : new ReadOnlySpan<float>(p.AllEncoder + ((long)f * width), width);
+            var decoderRow = isFilling ? zeros : new ReadOnlySpan<float>(p.AllDecoder + ((long)f * width), width);
+            DenseTile.Put(encoderRow, p.Encoder, n, DenseTile.Columns);
+            panels.Put(decoderRow, p.Decoder, n);
         }
     }
 
-    /// <summary>A tile of the chunk that begins with row <paramref name="first"/> of the batch: from activations to their gradients.</summary>
+    /// <summary>A tile of the chunk that begins with row <paramref name="first"/> of the batch: from inputs to entries and their gradients.</summary>
     private unsafe void RowTile(
         Pointers p,
         Shape shape,
+        TilePointers tile,
         float[] inputBD,
         float[] errorBD,
         int first,
@@ -183,70 +183,112 @@ internal sealed class AuxKCpuGradients(
         float scale
     )
     {
-        int end = Math.Min(count, start + TileRows);
-        for (int row = start; row < end; row++)
+        int rowCount = Math.Min(count - start, TileRows);
+        for (int row = 0; row < rowCount; row++)
         {
-            int at = (first + row) * width;
-            panels.Put(inputBD.AsSpan(at, width), p.Inputs, row);
-            panels.Put(errorBD.AsSpan(at, width), p.Errors, row);
-            Select(p, shape, row);
+            var input = inputBD.AsSpan((first + start + row) * width, width);
+            DenseTile.Put(input, tile.Inputs, row, DenseTile.Rows);
+            panels.Put(input, p.Inputs, start + row);
+            panels.Put(errorBD.AsSpan((first + start + row) * width, width), p.Errors, start + row);
         }
-        MaskByLatent(p, shape, start, end);
-        Decode(p, shape, start, end);
-        for (int row = start; row < end; row++)
+        Encode(p, shape, tile, rowCount);
+        for (int row = 0; row < rowCount; row++)
+        {
+            Select(shape, tile, row);
+        }
+        ByLatent(p, shape, tile, start, rowCount);
+        Decode(p, shape, tile, start, rowCount);
+        for (int row = start; row < start + rowCount; row++)
         {
             squaredB[first + row] = SquareAndScale(p, row, scale);
         }
-        DifferentiateActs(p, shape, start, end);
+        DifferentiateEntries(p, shape, start, rowCount);
     }
 
-    private unsafe void Select(Pointers p, Shape shape, int row)
+    private unsafe void Encode(Pointers p, Shape shape, TilePointers tile, int rowCount)
     {
-        var actsN = new Span<float>(p.Acts + ((long)row * shape.Stride), shape.Stride);
-        TensorPrimitives.Add(actsN, new ReadOnlySpan<float>(p.EncoderBias, shape.Stride), actsN);
-        KeepLargest.Positive(actsN, auxK, Simd.Best);
-        new Span<float>(p.ActGradients + ((long)row * shape.Stride), shape.Stride).Clear();
         for (int block = 0; block < shape.LatentBlocks; block++)
         {
-            p.RowMasks[(row * shape.LatentBlocks) + block] = MaskedBlock.Positive(
+            int latent = block * Panels.BlockRows;
+            for (int row = 0; row < rowCount; row += DenseTile.Rows)
+            {
+                DenseTile.Multiply(
+                    tile.Inputs + ((long)row * width),
+                    p.Encoder + ((long)latent * width),
+                    p.EncoderBias + latent,
+                    width,
+                    tile.Acts + ((long)row * shape.Stride) + latent,
+                    shape.Stride,
+                    Simd.Best
+                );
+            }
+        }
+    }
+
+    private unsafe void Select(Shape shape, TilePointers tile, int row)
+    {
+        var actsN = new Span<float>(tile.Acts + ((long)row * shape.Stride), shape.PaddedLatents);
+        KeepLargest.Positive(actsN, auxK, Simd.Best);
+        for (int block = 0; block < shape.LatentBlocks; block++)
+        {
+            tile.Masks[(row * shape.LatentBlocks) + block] = MaskedBlock.Positive(
                 actsN.Slice(block * Panels.BlockRows, Panels.BlockRows),
                 Simd.Best
             );
         }
     }
 
-    /// <summary>The same masks by latent: which rows of each block of rows keep it.</summary>
-    private static unsafe void MaskByLatent(Pointers p, Shape shape, int start, int end)
+    /// <summary>The tile's entries where latents are in parallel: which rows of each block keep a latent, and with what activation.</summary>
+    private unsafe void ByLatent(Pointers p, Shape shape, TilePointers tile, int start, int rowCount)
     {
-        for (int row = start; row < end; row++)
+        for (int row = 0; row < rowCount; row++)
         {
-            ulong* masks = p.LatentMasks + ((long)(row / Panels.BlockRows) * shape.Stride);
+            int rowBlock = (start + row) / Panels.BlockRows;
             int inBlock = row % Panels.BlockRows;
+            ulong* masks = p.LatentMasks + ((long)rowBlock * shape.PaddedLatents);
             if (inBlock == 0)
             {
-                new Span<ulong>(masks, shape.Stride).Clear();
+                new Span<ulong>(masks, shape.PaddedLatents).Clear();
+                new Span<float>(
+                    p.EntryGradients + shape.Entries(rowBlock, 0),
+                    shape.LatentBlocks * Shape.BlockEntries
+                ).Clear();
             }
+            float* acts = tile.Acts + ((long)row * shape.Stride);
+            float* entries = p.Entries + shape.Entries(rowBlock, 0) + inBlock;
             for (int block = 0; block < shape.LatentBlocks; block++)
             {
-                ulong mask = p.RowMasks[(row * shape.LatentBlocks) + block];
+                ulong mask = tile.Masks[(row * shape.LatentBlocks) + block];
                 for (; mask != 0; mask &= mask - 1)
                 {
-                    masks[(block * Panels.BlockRows) + BitOperations.TrailingZeroCount(mask)] |= 1UL << inBlock;
+                    int latent = (block * Panels.BlockRows) + BitOperations.TrailingZeroCount(mask);
+                    masks[latent] |= 1UL << inBlock;
+                    entries[(long)latent * Panels.BlockRows] = acts[latent];
                 }
             }
         }
     }
 
     /// <summary>Adds what the dead latents decode to x̂ - x: the error of their reconstruction of the residual.</summary>
-    private unsafe void Decode(Pointers p, Shape shape, int start, int end)
+    private unsafe void Decode(Pointers p, Shape shape, TilePointers tile, int start, int rowCount)
     {
         for (int across = 0; across < panels.Across; across++)
         {
             for (int block = 0; block < shape.LatentBlocks; block++)
             {
-                for (int row = start; row < end; row += Panels.BlockRows)
+                for (int row = 0; row < rowCount; row += Panels.BlockRows)
                 {
-                    ByRows(p, shape, p.Acts, block, across, row, end).Accumulate(Simd.Best);
+                    new MaskedBlock
+                    {
+                        Masks = tile.Masks + ((long)row * shape.LatentBlocks) + block,
+                        MaskStep = shape.LatentBlocks,
+                        Entries = tile.Acts + ((long)row * shape.Stride) + (block * Panels.BlockRows),
+                        TargetStep = shape.Stride,
+                        Block = p.Decoder + panels.Start(block, across),
+                        Targets = p.Errors + panels.Start((start + row) / Panels.BlockRows, across),
+                        Width = panels.WidthOf(across),
+                        TargetCount = Math.Min(Panels.BlockRows, rowCount - row),
+                    }.Accumulate(Simd.Best);
                 }
             }
         }
@@ -266,83 +308,77 @@ internal sealed class AuxKCpuGradients(
         return squared;
     }
 
-    private unsafe void DifferentiateActs(Pointers p, Shape shape, int start, int end)
+    private unsafe void DifferentiateEntries(Pointers p, Shape shape, int start, int rowCount)
     {
         for (int across = 0; across < panels.Across; across++)
         {
             for (int block = 0; block < shape.LatentBlocks; block++)
             {
-                for (int row = start; row < end; row += Panels.BlockRows)
+                for (int row = start; row < start + rowCount; row += Panels.BlockRows)
                 {
-                    ByRows(p, shape, p.ActGradients, block, across, row, end).AddDots(Simd.Best);
+                    ByLatents(p, shape, p.EntryGradients, row / Panels.BlockRows, block, across, p.Errors, p.Decoder)
+                        .AddDots(Simd.Best);
                 }
             }
         }
     }
-
-    private unsafe MaskedBlock ByRows(
-        Pointers p,
-        Shape shape,
-        float* entries,
-        int latentBlock,
-        int across,
-        int row,
-        int end
-    ) =>
-        new()
-        {
-            Masks = p.RowMasks + ((long)row * shape.LatentBlocks) + latentBlock,
-            MaskStep = shape.LatentBlocks,
-            Entries = entries + ((long)row * shape.Stride) + (latentBlock * Panels.BlockRows),
-            TargetStep = shape.Stride,
-            EntryStep = 1,
-            Block = p.Decoder + panels.Start(latentBlock, across),
-            Targets = p.Errors + panels.Start(row / Panels.BlockRows, across),
-            Width = panels.WidthOf(across),
-            TargetCount = Math.Min(Panels.BlockRows, end - row),
-        };
 
     /// <summary>Adds a chunk's part in the gradients of a tile of latents, in some of their columns; in the first, of their biases too.</summary>
     private unsafe void GradientTile(Pointers p, Shape shape, int tile, int across, int count)
     {
         int first = tile * TileBlocks;
         int last = Math.Min(shape.LatentBlocks, first + TileBlocks);
-        Accumulate(p.Acts, p.Errors, p.DecoderGradient);
-        Accumulate(p.ActGradients, p.Inputs, p.EncoderGradient);
+        for (int rowBlock = 0; rowBlock < Panels.Down(count); rowBlock++)
+        {
+            for (int block = first; block < last; block++)
+            {
+                ByLatents(p, shape, p.Entries, rowBlock, block, across, p.Errors, p.DecoderGradient)
+                    .Accumulate(Simd.Best);
+            }
+        }
+        for (int rowBlock = 0; rowBlock < Panels.Down(count); rowBlock++)
+        {
+            for (int block = first; block < last; block++)
+            {
+                ByLatents(p, shape, p.EntryGradients, rowBlock, block, across, p.Inputs, p.EncoderGradient)
+                    .Accumulate(Simd.Best);
+            }
+        }
         if (across > 0)
         {
             return;
         }
-        var bias = new Span<float>(p.BiasGradient, shape.Stride)[(first * Panels.BlockRows)..(last * Panels.BlockRows)];
-        for (int row = 0; row < count; row++)
+        for (int rowBlock = 0; rowBlock < Panels.Down(count); rowBlock++)
         {
-            float* from = p.ActGradients + ((long)row * shape.Stride) + (first * Panels.BlockRows);
-            TensorPrimitives.Add(bias, new ReadOnlySpan<float>(from, bias.Length), bias);
-        }
-
-        void Accumulate(float* entries, float* sources, float* sums)
-        {
-            for (int rowBlock = 0; rowBlock < Panels.Down(count); rowBlock++)
+            for (int latent = first * Panels.BlockRows; latent < last * Panels.BlockRows; latent++)
             {
-                for (int block = first; block < last; block++)
-                {
-                    new MaskedBlock
-                    {
-                        Masks = p.LatentMasks + ((long)rowBlock * shape.Stride) + (block * Panels.BlockRows),
-                        MaskStep = 1,
-                        Entries =
-                            entries + ((long)rowBlock * Panels.BlockRows * shape.Stride) + (block * Panels.BlockRows),
-                        TargetStep = 1,
-                        EntryStep = shape.Stride,
-                        Block = sources + panels.Start(rowBlock, across),
-                        Targets = sums + panels.Start(block, across),
-                        Width = panels.WidthOf(across),
-                        TargetCount = Panels.BlockRows,
-                    }.Accumulate(Simd.Best);
-                }
+                float* ofLatent = p.EntryGradients + shape.Entries(rowBlock, latent);
+                p.BiasGradient[latent] += TensorPrimitives.Sum(new ReadOnlySpan<float>(ofLatent, Panels.BlockRows));
             }
         }
     }
+
+    private unsafe MaskedBlock ByLatents(
+        Pointers p,
+        Shape shape,
+        float* entries,
+        int rowBlock,
+        int block,
+        int across,
+        float* rowPanels,
+        float* latentPanels
+    ) =>
+        new()
+        {
+            Masks = p.LatentMasks + ((long)rowBlock * shape.PaddedLatents) + (block * Panels.BlockRows),
+            MaskStep = 1,
+            Entries = entries + shape.Entries(rowBlock, block * Panels.BlockRows),
+            TargetStep = Panels.BlockRows,
+            Block = rowPanels + panels.Start(rowBlock, across),
+            Targets = latentPanels + panels.Start(block, across),
+            Width = panels.WidthOf(across),
+            TargetCount = Panels.BlockRows,
+        };
 
     /// <summary>To the gradients' own places.</summary>
     private unsafe void Scatter(Pointers p, Shape shape, ReadOnlyMemory<int> deadN, ParallelOptions parallel)
@@ -379,50 +415,74 @@ internal sealed class AuxKCpuGradients(
         var decoderBias = new Span<float>(p.DecoderBiasGradient, width);
         for (int n = 0; n < deadN.Length; n++)
         {
-            var row = new ReadOnlySpan<float>(p.Encoder + ((long)n * width), width);
+            var row = new ReadOnlySpan<float>(p.AllEncoder + ((long)deadN.Span[n] * width), width);
             TensorPrimitives.MultiplyAdd(row, -p.BiasGradient[n], decoderBias, decoderBias);
         }
     }
 
     /// <summary>How much is handled at a time.</summary>
     /// <param name="LatentBlocks">Blocks that the dead fill.</param>
-    /// <param name="Stride">From a row of activations to the next: all the blocks, and not a multiple of a cache's ways.</param>
-    /// <param name="ChunkRows">Rows whose activations exist at a time.</param>
-    private sealed record Shape(int LatentBlocks, int Stride, int ChunkRows)
+    /// <param name="ChunkRows">Rows whose entries exist at a time.</param>
+    private sealed record Shape(int LatentBlocks, int ChunkRows)
     {
+        /// <summary>Of a block of rows with a block of latents.</summary>
+        public const int BlockEntries = Panels.BlockRows * Panels.BlockRows;
+
         public int PaddedLatents => LatentBlocks * Panels.BlockRows;
 
         public int LatentTiles => (LatentBlocks + TileBlocks - 1) / TileBlocks;
 
+        /// <summary>From a row of activations to the next: an odd number of cache lines, not a multiple of a cache's ways.</summary>
+        public int Stride => ((PaddedLatents / 16) | 1) * 16;
+
+        /// <summary>Where the entries of a block of rows with a latent begin: [blocks of rows, latents, 48].</summary>
+        public long Entries(int rowBlock, int latent) => (((long)rowBlock * PaddedLatents) + latent) * Panels.BlockRows;
+
         public static Shape Of(int dead, int batch)
         {
             int blocks = Panels.Down(dead);
-            int stride = ((blocks * Panels.BlockRows / 16) | 1) * 16; // an odd number of cache lines
-            int tiles = Math.Clamp(ChunkValues / stride / TileRows, 1, (batch + TileRows - 1) / TileRows);
-            return new Shape(blocks, stride, tiles * TileRows);
+            int tiles = Math.Clamp(
+                ChunkValues / (blocks * Panels.BlockRows) / TileRows,
+                1,
+                (batch + TileRows - 1) / TileRows
+            );
+            return new Shape(blocks, tiles * TileRows);
         }
     }
 
-    /// <summary>Memory of libtorch's, aligned for vectors, as long as was ever asked for.</summary>
-    private sealed class AlignedBuffer : IDisposable
+    /// <summary>A thread's memory for a tile.</summary>
+    private sealed class Scratch : IDisposable
     {
-        private Tensor? memory;
+        private readonly AlignedMemory<float> inputs = new();
+        private readonly AlignedMemory<float> acts = new();
+        private readonly AlignedMemory<ulong> masks = new();
 
-        /// <summary>Its beginning as a tensor.</summary>
-        public Tensor Floats(long rowCount, long columns) =>
-            memory!.narrow(0, 0, rowCount * columns).view(rowCount, columns);
-
-        public unsafe float* At(long length)
-        {
-            if (memory is null || memory.numel() < length)
+        public unsafe TilePointers Of(Shape shape, int width) =>
+            new()
             {
-                memory?.Dispose();
-                memory = empty(length).DetachFromDisposeScope();
-            }
-            return CpuKernels.Floats(memory);
-        }
+                Inputs = inputs.AtLeast((long)TileRows * width),
+                Acts = acts.AtLeast((long)TileRows * shape.Stride),
+                Masks = masks.AtLeast((long)TileRows * shape.LatentBlocks),
+            };
 
-        public void Dispose() => memory?.Dispose();
+        public void Dispose()
+        {
+            inputs.Dispose();
+            acts.Dispose();
+            masks.Dispose();
+        }
+    }
+
+    private readonly unsafe struct TilePointers
+    {
+        /// <summary>Packed for <see cref="DenseTile"/>.</summary>
+        public required float* Inputs { get; init; }
+
+        /// <summary>[rows, stride].</summary>
+        public required float* Acts { get; init; }
+
+        /// <summary>[rows, blocks of latents].</summary>
+        public required ulong* Masks { get; init; }
     }
 
     /// <summary>Where the values lie; the tensors outlive the call. "All" are the SAE's own, the rest the dead latents'.</summary>
@@ -436,29 +496,35 @@ internal sealed class AuxKCpuGradients(
         public readonly float* AllDecoderGradients = CpuKernels.Floats(owner.sae.W_dec.grad!);
         public readonly float* DecoderBiasGradient = CpuKernels.Floats(owner.sae.b_dec.grad!);
 
-        /// <summary>[stride, D], rows as they are.</summary>
-        public readonly float* Encoder = owner.encoder.At((long)shape.Stride * owner.width);
-        public readonly float* EncoderBias = owner.encoderBias.At(shape.Stride);
-        public readonly float* BiasGradient = owner.biasGradient.At(shape.Stride);
+        /// <summary>Packed for <see cref="DenseTile"/>.</summary>
+        public readonly float* Encoder = owner.encoder.AtLeast((long)shape.PaddedLatents * owner.width);
+        public readonly float* EncoderBias = owner.encoderBias.AtLeast(shape.PaddedLatents);
+        public readonly float* BiasGradient = owner.biasGradient.AtLeast(shape.PaddedLatents);
 
         /// <summary>Panels of the dead latents' rows.</summary>
-        public readonly float* Decoder = owner.decoder.At(owner.panels.Length(shape.PaddedLatents));
-        public readonly float* EncoderGradient = owner.encoderGradient.At(owner.panels.Length(shape.PaddedLatents));
-        public readonly float* DecoderGradient = owner.decoderGradient.At(owner.panels.Length(shape.PaddedLatents));
-
-        /// <summary>[rows of a chunk, stride].</summary>
-        public readonly float* Acts = owner.acts.At((long)shape.ChunkRows * shape.Stride);
-        public readonly float* ActGradients = owner.actGradients.At((long)shape.ChunkRows * shape.Stride);
+        public readonly float* Decoder = owner.decoder.AtLeast(owner.panels.Length(shape.PaddedLatents));
+        public readonly float* EncoderGradient = owner.encoderGradient.AtLeast(
+            owner.panels.Length(shape.PaddedLatents)
+        );
+        public readonly float* DecoderGradient = owner.decoderGradient.AtLeast(
+            owner.panels.Length(shape.PaddedLatents)
+        );
 
         /// <summary>Panels of a chunk's rows.</summary>
-        public readonly float* Errors = owner.errors.At(owner.panels.Length(shape.ChunkRows));
-        public readonly float* Inputs = owner.inputs.At(owner.panels.Length(shape.ChunkRows));
+        public readonly float* Errors = owner.errors.AtLeast(owner.panels.Length(shape.ChunkRows));
+        public readonly float* Inputs = owner.inputs.AtLeast(owner.panels.Length(shape.ChunkRows));
 
-        /// <summary>[rows of a chunk, blocks of latents].</summary>
-        public readonly ulong* RowMasks = (ulong*)owner.rowMasks.At(2L * shape.ChunkRows * shape.LatentBlocks);
+        /// <summary>As <see cref="Shape.Entries"/> has them; what no mask names is left over.</summary>
+        public readonly float* Entries = owner.entries.AtLeast(shape.Entries(Panels.Down(shape.ChunkRows), 0));
 
-        /// <summary>[blocks of a chunk's rows, stride].</summary>
-        public readonly ulong* LatentMasks = (ulong*)
-            owner.latentMasks.At(2L * Panels.Down(shape.ChunkRows) * shape.Stride);
+        /// <summary>The same, with 0 where no mask names an entry.</summary>
+        public readonly float* EntryGradients = owner.entryGradients.AtLeast(
+            shape.Entries(Panels.Down(shape.ChunkRows), 0)
+        );
+
+        /// <summary>[blocks of a chunk's rows, latents].</summary>
+        public readonly ulong* LatentMasks = owner.latentMasks.AtLeast(
+            (long)Panels.Down(shape.ChunkRows) * shape.PaddedLatents
+        );
     }
 }

@@ -3,32 +3,51 @@ using System.Runtime.InteropServices;
 namespace Pipeline.Shared.Kernels;
 
 /// <summary>Memory outside the garbage collector's, zeroed, at an address that vectors do not straddle cache lines from.</summary>
-internal sealed unsafe class AlignedMemory<T> : IDisposable
+public sealed unsafe class AlignedMemory<T> : IDisposable
     where T : unmanaged
 {
     private const nuint CacheLine = 64;
 
+    private long length;
+
     /// <param name="length">Values.</param>
-    public AlignedMemory(long length)
-    {
-        nuint bytes = checked((nuint)Math.Max(1, length) * (nuint)sizeof(T));
-        Pointer = (T*)NativeMemory.AlignedAlloc(bytes, CacheLine);
-        NativeMemory.Clear(Pointer, bytes);
-    }
+    public AlignedMemory(long length = 0) => Allocate(length);
 
     ~AlignedMemory() => Free();
 
+    /// <summary>Where it begins.</summary>
     public T* Pointer { get; private set; }
 
+    /// <summary>Where it begins, once there is room for a number of values: with more than there was, what it held is lost.</summary>
+    public T* AtLeast(long values)
+    {
+        if (values > length)
+        {
+            Free();
+            Allocate(values);
+        }
+        return Pointer;
+    }
+
+    /// <inheritdoc/>
     public void Dispose()
     {
         Free();
         GC.SuppressFinalize(this);
     }
 
+    private void Allocate(long values)
+    {
+        length = values;
+        nuint bytes = checked((nuint)Math.Max(1, values) * (nuint)sizeof(T));
+        Pointer = (T*)NativeMemory.AlignedAlloc(bytes, CacheLine);
+        NativeMemory.Clear(Pointer, bytes);
+    }
+
     private void Free()
     {
         NativeMemory.AlignedFree(Pointer);
         Pointer = null;
+        length = 0;
     }
 }

@@ -80,14 +80,11 @@ public readonly unsafe struct MaskedBlock
     /// <summary>From one target's mask to the next.</summary>
     public required nint MaskStep { get; init; }
 
-    /// <summary>The entry of the first target and the block's first row.</summary>
+    /// <summary>The entry of the first target and the block's first row; those of its other rows follow.</summary>
     public required float* Entries { get; init; }
 
     /// <summary>From one target's entries to the next.</summary>
     public required nint TargetStep { get; init; }
-
-    /// <summary>From an entry to that of the block's next row.</summary>
-    public required nint EntryStep { get; init; }
 
     /// <summary>The block, as wide as the targets.</summary>
     public required float* Block { get; init; }
@@ -202,7 +199,6 @@ public readonly unsafe struct MaskedBlock
     private void Accumulate8Of512(int at)
     {
         nint pitch = Width;
-        nint entryStep = EntryStep;
         float* block = Block + at;
         for (int t = 0; t < TargetCount; t++)
         {
@@ -220,7 +216,7 @@ public readonly unsafe struct MaskedBlock
             for (; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                var entry = Vector512.Create(entries[row * entryStep]);
+                var entry = Vector512.Create(entries[row]);
                 float* from = block + (row * pitch);
                 sum0 = Vector512.FusedMultiplyAdd(entry, Vector512.Load(from), sum0);
                 sum1 = Vector512.FusedMultiplyAdd(entry, Vector512.Load(from + 16), sum1);
@@ -252,7 +248,7 @@ public readonly unsafe struct MaskedBlock
             for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                var entry = Vector512.Create(Entries[(t * TargetStep) + (row * EntryStep)]);
+                var entry = Vector512.Create(Entries[(t * TargetStep) + row]);
                 sum = Vector512.FusedMultiplyAdd(entry, Vector512.Load(Block + (row * Width) + at), sum);
             }
             sum.Store(target);
@@ -263,7 +259,6 @@ public readonly unsafe struct MaskedBlock
     private void Accumulate8Of256(int at)
     {
         nint pitch = Width;
-        nint entryStep = EntryStep;
         float* block = Block + at;
         for (int t = 0; t < TargetCount; t++)
         {
@@ -281,7 +276,7 @@ public readonly unsafe struct MaskedBlock
             for (; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                var entry = Vector256.Create(entries[row * entryStep]);
+                var entry = Vector256.Create(entries[row]);
                 float* from = block + (row * pitch);
                 sum0 = Vector256.FusedMultiplyAdd(entry, Vector256.Load(from), sum0);
                 sum1 = Vector256.FusedMultiplyAdd(entry, Vector256.Load(from + 8), sum1);
@@ -313,7 +308,7 @@ public readonly unsafe struct MaskedBlock
             for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                var entry = Vector256.Create(Entries[(t * TargetStep) + (row * EntryStep)]);
+                var entry = Vector256.Create(Entries[(t * TargetStep) + row]);
                 sum = Vector256.FusedMultiplyAdd(entry, Vector256.Load(Block + (row * Width) + at), sum);
             }
             sum.Store(target);
@@ -327,7 +322,7 @@ public readonly unsafe struct MaskedBlock
             for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                float entry = Entries[(t * TargetStep) + (row * EntryStep)];
+                float entry = Entries[(t * TargetStep) + row];
                 for (int i = 0; i < Width; i++)
                 {
                     Targets[((nint)t * Width) + i] += entry * Block[(row * Width) + i];
@@ -340,7 +335,6 @@ public readonly unsafe struct MaskedBlock
     private void AddDots8Of512(int at)
     {
         nint pitch = Width;
-        nint entryStep = EntryStep;
         float* block = Block + at;
         for (int t = 0; t < TargetCount; t++)
         {
@@ -368,7 +362,7 @@ public readonly unsafe struct MaskedBlock
                 even = Vector512.FusedMultiplyAdd(target6, Vector512.Load(from + 96), even);
                 odd = Vector512.FusedMultiplyAdd(target7, Vector512.Load(from + 112), odd);
                 var half = (even + odd).GetLower() + (even + odd).GetUpper();
-                entries[row * entryStep] += Vector128.Sum(half.GetLower() + half.GetUpper());
+                entries[row] += Vector128.Sum(half.GetLower() + half.GetUpper());
             }
         }
     }
@@ -382,9 +376,7 @@ public readonly unsafe struct MaskedBlock
             for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                Entries[(t * TargetStep) + (row * EntryStep)] += Vector512.Sum(
-                    target * Vector512.Load(Block + (row * Width) + at)
-                );
+                Entries[(t * TargetStep) + row] += Vector512.Sum(target * Vector512.Load(Block + (row * Width) + at));
             }
         }
     }
@@ -393,7 +385,6 @@ public readonly unsafe struct MaskedBlock
     private void AddDots8Of256(int at)
     {
         nint pitch = Width;
-        nint entryStep = EntryStep;
         float* block = Block + at;
         for (int t = 0; t < TargetCount; t++)
         {
@@ -421,7 +412,7 @@ public readonly unsafe struct MaskedBlock
                 even = Vector256.FusedMultiplyAdd(target6, Vector256.Load(from + 48), even);
                 odd = Vector256.FusedMultiplyAdd(target7, Vector256.Load(from + 56), odd);
                 var sum = even + odd;
-                entries[row * entryStep] += Vector128.Sum(sum.GetLower() + sum.GetUpper());
+                entries[row] += Vector128.Sum(sum.GetLower() + sum.GetUpper());
             }
         }
     }
@@ -435,9 +426,7 @@ public readonly unsafe struct MaskedBlock
             for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                Entries[(t * TargetStep) + (row * EntryStep)] += Vector256.Sum(
-                    target * Vector256.Load(Block + (row * Width) + at)
-                );
+                Entries[(t * TargetStep) + row] += Vector256.Sum(target * Vector256.Load(Block + (row * Width) + at));
             }
         }
     }
@@ -454,7 +443,7 @@ public readonly unsafe struct MaskedBlock
                 {
                     sum += Targets[((nint)t * Width) + i] * Block[(row * Width) + i];
                 }
-                Entries[(t * TargetStep) + (row * EntryStep)] += sum;
+                Entries[(t * TargetStep) + row] += sum;
             }
         }
     }
