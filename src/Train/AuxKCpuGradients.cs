@@ -14,8 +14,9 @@ namespace Pipeline.Train;
 /// other four touch only what is kept. <see cref="Objectives.KSparseObjective.NormalizedError"/> is its plain twin.
 /// <code>
 /// activations of the dead ─> the k_aux largest of each row, as a mask              (a chunk's tiles of rows in parallel)
-/// entries ─> error of the decoded against the residual ─> gradient of each entry   (the same tiles)
-/// entries, errors, inputs ─> gradient rows of W_dec, W_enc                         (tiles of latents in parallel)
+/// entries ─> error of the decoded against the residual                             (the same tiles)
+/// entries, errors ─> gradient rows of W_dec, gradient of each entry                (blocks of latents in parallel)
+/// entries' gradients, inputs ─> gradient rows of W_enc                             (the same blocks)
 /// </code>
 /// Every sum runs in a fixed order, so that results do not depend on how work falls to threads.
 /// </summary>
@@ -34,9 +35,8 @@ internal sealed class AuxKCpuGradients(
     double? projectionEpsilon
 ) : IDisposable
 {
-    /// <summary>Blocks whose targets a block from the other side is used for while it is in cache.</summary>
-    private const int TileBlocks = 4;
-    private const int TileRows = TileBlocks * Panels.BlockRows;
+    /// <summary>Rows a thread handles at a time: while they stay in its cache, all dead latents' weights pass by.</summary>
+    private const int TileRows = 4 * Panels.BlockRows;
 
     /// <summary>Activations that exist at a time.</summary>
     private const int ChunkValues = 1 << 21;
@@ -100,12 +100,7 @@ internal sealed class AuxKCpuGradients(
                     scratches.Add(scratch);
                 }
             );
-            Parallel.For(
-                0,
-                shape.LatentTiles * panels.Across,
-                parallel,
-                item => GradientTile(p, shape, item / panels.Across, item % panels.Across, count)
-            );
+            Parallel.For(0, shape.LatentBlocks, parallel, block => Differentiate(p, shape, block, count));
         }
         Scatter(p, shape, deadN, parallel);
         return squaredB.Sum() / (batch * variance);
@@ -202,7 +197,6 @@ internal sealed class AuxKCpuGradients(
         {
             squaredB[first + row] = SquareAndScale(p, row, scale);
         }
-        DifferentiateEntries(p, shape, start, rowCount);
     }
 
     private unsafe void Encode(Pointers p, Shape shape, TilePointers tile, int rowCount)
@@ -308,49 +302,33 @@ internal sealed class AuxKCpuGradients(
         return squared;
     }
 
-    private unsafe void DifferentiateEntries(Pointers p, Shape shape, int start, int rowCount)
+    /// <summary>Adds a chunk's part in the gradients of a block of latents.</summary>
+    private unsafe void Differentiate(Pointers p, Shape shape, int block, int count)
     {
+        int rowBlocks = Panels.Down(count);
         for (int across = 0; across < panels.Across; across++)
         {
-            for (int block = 0; block < shape.LatentBlocks; block++)
-            {
-                for (int row = start; row < start + rowCount; row += Panels.BlockRows)
-                {
-                    ByLatents(p, shape, p.EntryGradients, row / Panels.BlockRows, block, across, p.Errors, p.Decoder)
-                        .AddDots(Simd.Best);
-                }
-            }
-        }
-    }
-
-    /// <summary>Adds a chunk's part in the gradients of a tile of latents, in some of their columns; in the first, of their biases too.</summary>
-    private unsafe void GradientTile(Pointers p, Shape shape, int tile, int across, int count)
-    {
-        int first = tile * TileBlocks;
-        int last = Math.Min(shape.LatentBlocks, first + TileBlocks);
-        for (int rowBlock = 0; rowBlock < Panels.Down(count); rowBlock++)
-        {
-            for (int block = first; block < last; block++)
+            for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
             {
                 ByLatents(p, shape, p.Entries, rowBlock, block, across, p.Errors, p.DecoderGradient)
-                    .Accumulate(Simd.Best);
+                    .AccumulateAndDot(
+                        p.EntryGradients + shape.Entries(rowBlock, block * Panels.BlockRows),
+                        p.Decoder + panels.Start(block, across),
+                        Simd.Best
+                    );
             }
         }
-        for (int rowBlock = 0; rowBlock < Panels.Down(count); rowBlock++)
+        for (int across = 0; across < panels.Across; across++)
         {
-            for (int block = first; block < last; block++)
+            for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
             {
                 ByLatents(p, shape, p.EntryGradients, rowBlock, block, across, p.Inputs, p.EncoderGradient)
                     .Accumulate(Simd.Best);
             }
         }
-        if (across > 0)
+        for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
         {
-            return;
-        }
-        for (int rowBlock = 0; rowBlock < Panels.Down(count); rowBlock++)
-        {
-            for (int latent = first * Panels.BlockRows; latent < last * Panels.BlockRows; latent++)
+            for (int latent = block * Panels.BlockRows; latent < (block + 1) * Panels.BlockRows; latent++)
             {
                 float* ofLatent = p.EntryGradients + shape.Entries(rowBlock, latent);
                 p.BiasGradient[latent] += TensorPrimitives.Sum(new ReadOnlySpan<float>(ofLatent, Panels.BlockRows));
@@ -429,8 +407,6 @@ internal sealed class AuxKCpuGradients(
         public const int BlockEntries = Panels.BlockRows * Panels.BlockRows;
 
         public int PaddedLatents => LatentBlocks * Panels.BlockRows;
-
-        public int LatentTiles => (LatentBlocks + TileBlocks - 1) / TileBlocks;
 
         /// <summary>From a row of activations to the next: an odd number of cache lines, not a multiple of a cache's ways.</summary>
         public int Stride => ((PaddedLatents / 16) | 1) * 16;

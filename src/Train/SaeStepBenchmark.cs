@@ -57,7 +57,7 @@ public sealed record SaeStepBenchmark
     /// <returns>
     /// median_ms, bound_ms, ratio, gemm_ms, adam_pass_ms, tokens_per_s, the shape, and peak_rss_mb with the memory the bound takes,
     /// training_peak_rss_mb without. With dead latents median_ms includes AuxK; dead is their number, without_aux_ms the time of
-    /// steps between those where they are not counted as dead, and aux_share what AuxK adds to one. With a twin twin_ms, and
+    /// steps between those where they are not counted as dead, aux_ms what AuxK adds to one, aux_share its part in the whole step. With a twin twin_ms, and
     /// twin_speedup over steps in turn with it.
     /// </returns>
     public JsonObject Run()
@@ -81,7 +81,8 @@ public sealed record SaeStepBenchmark
         {
             figures["dead"] = Step(training, xBD, deadN);
             figures["without_aux_ms"] = withoutAux;
-            figures["aux_share"] = (step - withoutAux) / withoutAux;
+            figures["aux_ms"] = step - withoutAux;
+            figures["aux_share"] = (step - withoutAux) / step;
         }
         if (WithTwin)
         {

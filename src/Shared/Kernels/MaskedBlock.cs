@@ -163,8 +163,14 @@ public readonly unsafe struct MaskedBlock
         }
     }
 
-    /// <summary>Adds to each entry the dot product of its target with its row of the block.</summary>
-    public void AddDots(SimdWidth width)
+    /// <summary>
+    /// The same, and adds to each entry's dot the product of the block's row with the other of its target: a row of the block
+    /// that was loaded serves both.
+    /// </summary>
+    /// <param name="dots">Laid out as the entries.</param>
+    /// <param name="others">Laid out as the targets.</param>
+    /// <param name="width">Which form runs.</param>
+    public void AccumulateAndDot(float* dots, float* others, SimdWidth width)
     {
         int at = 0;
         switch (width)
@@ -172,25 +178,25 @@ public readonly unsafe struct MaskedBlock
             case SimdWidth.Vector512:
                 for (; at <= Width - (8 * Vector512<float>.Count); at += 8 * Vector512<float>.Count)
                 {
-                    AddDots8Of512(at);
+                    AccumulateAndDot8Of512(dots, others, at);
                 }
                 for (; at < Width; at += Vector512<float>.Count)
                 {
-                    AddDots1Of512(at);
+                    AccumulateAndDot1Of512(dots, others, at);
                 }
                 break;
             case SimdWidth.Vector256:
-                for (; at <= Width - (8 * Vector256<float>.Count); at += 8 * Vector256<float>.Count)
+                for (; at <= Width - (4 * Vector256<float>.Count); at += 4 * Vector256<float>.Count)
                 {
-                    AddDots8Of256(at);
+                    AccumulateAndDot4Of256(dots, others, at);
                 }
                 for (; at < Width; at += Vector256<float>.Count)
                 {
-                    AddDots1Of256(at);
+                    AccumulateAndDot1Of256(dots, others, at);
                 }
                 break;
             default:
-                AddDotsOfScalars();
+                AccumulateAndDotScalars(dots, others);
                 break;
         }
     }
@@ -332,7 +338,7 @@ public readonly unsafe struct MaskedBlock
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void AddDots8Of512(int at)
+    private void AccumulateAndDot8Of512(float* dots, float* others, int at)
     {
         nint pitch = Width;
         float* block = Block + at;
@@ -340,49 +346,89 @@ public readonly unsafe struct MaskedBlock
         {
             ulong mask = Masks[t * MaskStep];
             float* entries = Entries + (t * TargetStep);
+            float* ofEntries = dots + (t * TargetStep);
             float* target = Targets + (t * pitch) + at;
-            var target0 = Vector512.Load(target);
-            var target1 = Vector512.Load(target + 16);
-            var target2 = Vector512.Load(target + 32);
-            var target3 = Vector512.Load(target + 48);
-            var target4 = Vector512.Load(target + 64);
-            var target5 = Vector512.Load(target + 80);
-            var target6 = Vector512.Load(target + 96);
-            var target7 = Vector512.Load(target + 112);
+            float* other = others + (t * pitch) + at;
+            var sum0 = Vector512.Load(target);
+            var sum1 = Vector512.Load(target + 16);
+            var sum2 = Vector512.Load(target + 32);
+            var sum3 = Vector512.Load(target + 48);
+            var sum4 = Vector512.Load(target + 64);
+            var sum5 = Vector512.Load(target + 80);
+            var sum6 = Vector512.Load(target + 96);
+            var sum7 = Vector512.Load(target + 112);
+            var other0 = Vector512.Load(other);
+            var other1 = Vector512.Load(other + 16);
+            var other2 = Vector512.Load(other + 32);
+            var other3 = Vector512.Load(other + 48);
+            var other4 = Vector512.Load(other + 64);
+            var other5 = Vector512.Load(other + 80);
+            var other6 = Vector512.Load(other + 96);
+            var other7 = Vector512.Load(other + 112);
             for (; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
+                var entry = Vector512.Create(entries[row]);
                 float* from = block + (row * pitch);
-                var even = target0 * Vector512.Load(from);
-                var odd = target1 * Vector512.Load(from + 16);
-                even = Vector512.FusedMultiplyAdd(target2, Vector512.Load(from + 32), even);
-                odd = Vector512.FusedMultiplyAdd(target3, Vector512.Load(from + 48), odd);
-                even = Vector512.FusedMultiplyAdd(target4, Vector512.Load(from + 64), even);
-                odd = Vector512.FusedMultiplyAdd(target5, Vector512.Load(from + 80), odd);
-                even = Vector512.FusedMultiplyAdd(target6, Vector512.Load(from + 96), even);
-                odd = Vector512.FusedMultiplyAdd(target7, Vector512.Load(from + 112), odd);
+                var values = Vector512.Load(from);
+                sum0 = Vector512.FusedMultiplyAdd(entry, values, sum0);
+                var even = other0 * values;
+                values = Vector512.Load(from + 16);
+                sum1 = Vector512.FusedMultiplyAdd(entry, values, sum1);
+                var odd = other1 * values;
+                values = Vector512.Load(from + 32);
+                sum2 = Vector512.FusedMultiplyAdd(entry, values, sum2);
+                even = Vector512.FusedMultiplyAdd(other2, values, even);
+                values = Vector512.Load(from + 48);
+                sum3 = Vector512.FusedMultiplyAdd(entry, values, sum3);
+                odd = Vector512.FusedMultiplyAdd(other3, values, odd);
+                values = Vector512.Load(from + 64);
+                sum4 = Vector512.FusedMultiplyAdd(entry, values, sum4);
+                even = Vector512.FusedMultiplyAdd(other4, values, even);
+                values = Vector512.Load(from + 80);
+                sum5 = Vector512.FusedMultiplyAdd(entry, values, sum5);
+                odd = Vector512.FusedMultiplyAdd(other5, values, odd);
+                values = Vector512.Load(from + 96);
+                sum6 = Vector512.FusedMultiplyAdd(entry, values, sum6);
+                even = Vector512.FusedMultiplyAdd(other6, values, even);
+                values = Vector512.Load(from + 112);
+                sum7 = Vector512.FusedMultiplyAdd(entry, values, sum7);
+                odd = Vector512.FusedMultiplyAdd(other7, values, odd);
                 var half = (even + odd).GetLower() + (even + odd).GetUpper();
-                entries[row] += Vector128.Sum(half.GetLower() + half.GetUpper());
+                ofEntries[row] += Vector128.Sum(half.GetLower() + half.GetUpper());
             }
+            sum0.Store(target);
+            sum1.Store(target + 16);
+            sum2.Store(target + 32);
+            sum3.Store(target + 48);
+            sum4.Store(target + 64);
+            sum5.Store(target + 80);
+            sum6.Store(target + 96);
+            sum7.Store(target + 112);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void AddDots1Of512(int at)
+    private void AccumulateAndDot1Of512(float* dots, float* others, int at)
     {
         for (int t = 0; t < TargetCount; t++)
         {
-            var target = Vector512.Load(Targets + ((nint)t * Width) + at);
+            float* target = Targets + ((nint)t * Width) + at;
+            var sum = Vector512.Load(target);
+            var other = Vector512.Load(others + ((nint)t * Width) + at);
             for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                Entries[(t * TargetStep) + row] += Vector512.Sum(target * Vector512.Load(Block + (row * Width) + at));
+                var values = Vector512.Load(Block + (row * Width) + at);
+                sum = Vector512.FusedMultiplyAdd(Vector512.Create(Entries[(t * TargetStep) + row]), values, sum);
+                dots[(t * TargetStep) + row] += Vector512.Sum(other * values);
             }
+            sum.Store(target);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void AddDots8Of256(int at)
+    private void AccumulateAndDot4Of256(float* dots, float* others, int at)
     {
         nint pitch = Width;
         float* block = Block + at;
@@ -390,60 +436,79 @@ public readonly unsafe struct MaskedBlock
         {
             ulong mask = Masks[t * MaskStep];
             float* entries = Entries + (t * TargetStep);
+            float* ofEntries = dots + (t * TargetStep);
             float* target = Targets + (t * pitch) + at;
-            var target0 = Vector256.Load(target);
-            var target1 = Vector256.Load(target + 8);
-            var target2 = Vector256.Load(target + 16);
-            var target3 = Vector256.Load(target + 24);
-            var target4 = Vector256.Load(target + 32);
-            var target5 = Vector256.Load(target + 40);
-            var target6 = Vector256.Load(target + 48);
-            var target7 = Vector256.Load(target + 56);
+            float* other = others + (t * pitch) + at;
+            var sum0 = Vector256.Load(target);
+            var sum1 = Vector256.Load(target + 8);
+            var sum2 = Vector256.Load(target + 16);
+            var sum3 = Vector256.Load(target + 24);
+            var other0 = Vector256.Load(other);
+            var other1 = Vector256.Load(other + 8);
+            var other2 = Vector256.Load(other + 16);
+            var other3 = Vector256.Load(other + 24);
             for (; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
+                var entry = Vector256.Create(entries[row]);
                 float* from = block + (row * pitch);
-                var even = target0 * Vector256.Load(from);
-                var odd = target1 * Vector256.Load(from + 8);
-                even = Vector256.FusedMultiplyAdd(target2, Vector256.Load(from + 16), even);
-                odd = Vector256.FusedMultiplyAdd(target3, Vector256.Load(from + 24), odd);
-                even = Vector256.FusedMultiplyAdd(target4, Vector256.Load(from + 32), even);
-                odd = Vector256.FusedMultiplyAdd(target5, Vector256.Load(from + 40), odd);
-                even = Vector256.FusedMultiplyAdd(target6, Vector256.Load(from + 48), even);
-                odd = Vector256.FusedMultiplyAdd(target7, Vector256.Load(from + 56), odd);
-                var sum = even + odd;
-                entries[row] += Vector128.Sum(sum.GetLower() + sum.GetUpper());
+                var values = Vector256.Load(from);
+                sum0 = Vector256.FusedMultiplyAdd(entry, values, sum0);
+                var even = other0 * values;
+                values = Vector256.Load(from + 8);
+                sum1 = Vector256.FusedMultiplyAdd(entry, values, sum1);
+                var odd = other1 * values;
+                values = Vector256.Load(from + 16);
+                sum2 = Vector256.FusedMultiplyAdd(entry, values, sum2);
+                even = Vector256.FusedMultiplyAdd(other2, values, even);
+                values = Vector256.Load(from + 24);
+                sum3 = Vector256.FusedMultiplyAdd(entry, values, sum3);
+                odd = Vector256.FusedMultiplyAdd(other3, values, odd);
+                var both = even + odd;
+                ofEntries[row] += Vector128.Sum(both.GetLower() + both.GetUpper());
             }
+            sum0.Store(target);
+            sum1.Store(target + 8);
+            sum2.Store(target + 16);
+            sum3.Store(target + 24);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void AddDots1Of256(int at)
+    private void AccumulateAndDot1Of256(float* dots, float* others, int at)
     {
         for (int t = 0; t < TargetCount; t++)
         {
-            var target = Vector256.Load(Targets + ((nint)t * Width) + at);
+            float* target = Targets + ((nint)t * Width) + at;
+            var sum = Vector256.Load(target);
+            var other = Vector256.Load(others + ((nint)t * Width) + at);
             for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                Entries[(t * TargetStep) + row] += Vector256.Sum(target * Vector256.Load(Block + (row * Width) + at));
+                var values = Vector256.Load(Block + (row * Width) + at);
+                sum = Vector256.FusedMultiplyAdd(Vector256.Create(Entries[(t * TargetStep) + row]), values, sum);
+                dots[(t * TargetStep) + row] += Vector256.Sum(other * values);
             }
+            sum.Store(target);
         }
     }
 
-    private void AddDotsOfScalars()
+    private void AccumulateAndDotScalars(float* dots, float* others)
     {
         for (int t = 0; t < TargetCount; t++)
         {
             for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
-                float sum = 0;
+                float entry = Entries[(t * TargetStep) + row];
+                float dot = 0;
                 for (int i = 0; i < Width; i++)
                 {
-                    sum += Targets[((nint)t * Width) + i] * Block[(row * Width) + i];
+                    float value = Block[(row * Width) + i];
+                    Targets[((nint)t * Width) + i] += entry * value;
+                    dot += others[((nint)t * Width) + i] * value;
                 }
-                Entries[(t * TargetStep) + row] += sum;
+                dots[(t * TargetStep) + row] += dot;
             }
         }
     }

@@ -17,12 +17,14 @@ public unsafe class MaskedBlockTests
     public void Products_are_those_of_whole_matrices_with_zeros(SimdWidth simd, int width, int targets)
     {
         var random = new Xoshiro256((ulong)((width * 100) + targets));
-        float[] block = Normal(Panels.BlockRows * width);
+        float[] blockRW = Normal(Panels.BlockRows * width);
         float[] targetsTW = Normal(targets * width);
+        float[] othersTW = Normal(targets * width);
         float[] entriesTR = Normal(targets * Panels.BlockRows);
+        float[] dotsTR = Normal(targets * Panels.BlockRows);
         ulong[] masks = [.. Enumerable.Range(0, targets).Select(t => t % 4 == 3 ? 0 : random.NextULong() >> 16)];
         float[] sums = [.. targetsTW];
-        float[] dots = [.. entriesTR];
+        float[] dots = [.. dotsTR];
         for (int t = 0; t < targets; t++)
         {
             for (int row = 0; row < Panels.BlockRows; row++)
@@ -34,49 +36,49 @@ public unsafe class MaskedBlockTests
                 double dot = 0;
                 for (int i = 0; i < width; i++)
                 {
-                    sums[(t * width) + i] += entriesTR[Entry(t, row)] * block[(row * width) + i];
-                    dot += targetsTW[(t * width) + i] * (double)block[(row * width) + i];
+                    sums[(t * width) + i] += entriesTR[(t * Panels.BlockRows) + row] * blockRW[(row * width) + i];
+                    dot += othersTW[(t * width) + i] * (double)blockRW[(row * width) + i];
                 }
-                dots[Entry(t, row)] += (float)dot;
+                dots[(t * Panels.BlockRows) + row] += (float)dot;
             }
         }
 
-        float[] actualSums = [.. targetsTW];
-        float[] actualDots = [.. entriesTR];
-        Over(entriesTR, actualSums, product => product.Accumulate(simd));
-        Over(actualDots, targetsTW, product => product.AddDots(simd));
+        float[] sumsAlone = [.. targetsTW];
+        float[] sumsBeside = [.. targetsTW];
+        fixed (
+            float* alone = sumsAlone,
+                beside = sumsBeside,
+                others = othersTW,
+                actualDots = dotsTR,
+                entries = entriesTR,
+                block = blockRW
+        )
+        {
+            fixed (ulong* m = masks)
+            {
+                Product(m, entries, block, alone).Accumulate(simd);
+                Product(m, entries, block, beside).AccumulateAndDot(actualDots, others, simd);
+            }
+        }
 
-        actualSums.Zip(sums, (a, b) => Math.Abs(a - b)).Max().Should().BeLessThan(1e-5f);
-        actualDots.Zip(dots, (a, b) => Math.Abs(a - b)).Max().Should().BeLessThan(1e-4f);
-
-        int Entry(int t, int row) => (t * Panels.BlockRows) + row;
+        sumsAlone.Zip(sums, (a, b) => Math.Abs(a - b)).Max().Should().BeLessThan(1e-5f);
+        sumsBeside.Should().Equal(sumsAlone);
+        dotsTR.Zip(dots, (a, b) => Math.Abs(a - b)).Max().Should().BeLessThan(1e-4f);
 
         float[] Normal(int count) => [.. Enumerable.Range(0, count).Select(_ => (float)random.NextGaussian())];
 
-        void Over(float[] entries, float[] rows, Action<MaskedBlock> action)
-        {
-            fixed (ulong* m = masks)
-            fixed (
-                float* e = entries,
-                    b = block,
-                    r = rows
-            )
+        MaskedBlock Product(ulong* m, float* entries, float* block, float* rows) =>
+            new()
             {
-                action(
-                    new MaskedBlock
-                    {
-                        Masks = m,
-                        MaskStep = 1,
-                        Entries = e,
-                        TargetStep = Panels.BlockRows,
-                        Block = b,
-                        Targets = r,
-                        Width = width,
-                        TargetCount = targets,
-                    }
-                );
-            }
-        }
+                Masks = m,
+                MaskStep = 1,
+                Entries = entries,
+                TargetStep = Panels.BlockRows,
+                Block = block,
+                Targets = rows,
+                Width = width,
+                TargetCount = targets,
+            };
     }
 
     [Theory]
