@@ -19,32 +19,29 @@ public static class Stopclock
         {
             action();
         }
-        return Median(repeats, _ => Time(action));
+        return Median(Enumerable.Range(0, repeats).Select(_ => Time(action)));
     }
 
+    /// <inheritdoc cref="MediansMilliseconds"/>
+    public static (double First, double Second) MedianMilliseconds(int repeats, Action first, Action second) =>
+        MediansMilliseconds(repeats, first, second) is [var firstMedian, var secondMedian]
+            ? (firstMedian, secondMedian)
+            : throw new InvalidOperationException("Two actions have two medians.");
+
     /// <summary>
-    /// Medians of two actions measured in turn, so that what else the machine does meets both alike; long work has one
-    /// run each to warm up.
+    /// Medians of actions measured in turn, so that what else the machine does meets them alike; long work has one run each
+    /// to warm up.
     /// </summary>
-    public static (double First, double Second) MedianMilliseconds(int repeats, Action first, Action second)
+    public static double[] MediansMilliseconds(int repeats, params Action[] actions)
     {
+        ArgumentNullException.ThrowIfNull(actions);
         var warmUp = Stopwatch.StartNew();
         do
         {
-            first();
-            second();
+            Array.ForEach(actions, action => action());
         } while (warmUp.Elapsed < WarmUpTime);
-        var times = new double[repeats];
-        double firstMedian = Median(
-            repeats,
-            i =>
-            {
-                double time = Time(first);
-                times[i] = Time(second);
-                return time;
-            }
-        );
-        return (firstMedian, Median(repeats, i => times[i]));
+        var times = Enumerable.Range(0, repeats).Select(_ => Array.ConvertAll(actions, Time)).ToList();
+        return [.. actions.Select((_, i) => Median(times.Select(turn => turn[i])))];
     }
 
     /// <summary>The most memory this process has had resident so far, MiB.</summary>
@@ -87,9 +84,9 @@ public static class Stopclock
         return report;
     }
 
-    private static double Median(int repeats, Func<int, double> measure)
+    private static double Median(IEnumerable<double> times)
     {
-        var times = Enumerable.Range(0, repeats).Select(measure).Order().ToList();
-        return times[times.Count / 2];
+        var sorted = times.Order().ToList();
+        return sorted[sorted.Count / 2];
     }
 }
