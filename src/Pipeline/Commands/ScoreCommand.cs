@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Pipeline.Evaluate;
+using Pipeline.Shared.Benchmarks;
 using Pipeline.Shared.Hub;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Text;
@@ -14,7 +15,8 @@ internal static class ScoreCommand
     {
         var model = new Argument<string>("model")
         {
-            Description = "A model folder in Hugging Face layout, or hf://ORG/NAME[@REVISION].",
+            Description =
+                "A model folder in Hugging Face layout, hf://ORG/NAME[@REVISION], or a model file of llama2.c or TransformerLens.",
         };
         var text = new Argument<string>("text") { Description = "A text source." };
         var tokens = new Option<long>("--tokens")
@@ -51,7 +53,7 @@ internal static class ScoreCommand
                         parsed.GetValue(context),
                         cancel
                     );
-                    Console.WriteLine(parsed.GetValue(json) ? score.ToJson().ToJsonString() : score.ToString());
+                    Console.WriteLine(parsed.GetValue(json) ? Json(score) : score.ToString());
                     return 0;
 
                     // What is fetched is told on the error stream: the output is the score alone.
@@ -68,5 +70,12 @@ internal static class ScoreCommand
             )
         );
         return command;
+    }
+
+    private static string Json(TextScore score)
+    {
+        var figures = score.ToJson();
+        figures["peak_rss_mb"] = Stopclock.PeakMegabytes;
+        return figures.ToJsonString();
     }
 }

@@ -42,6 +42,17 @@ public static class YamlConfiguration
         return (T)record;
     }
 
+    /// <summary>Somebody else's settings, which are bound to no record.</summary>
+    /// <param name="path">A YAML file in UTF-8, at most 1 MB.</param>
+    /// <exception cref="ConfigurationException">The file cannot be read or is not sound.</exception>
+    internal static ConfigMapping ReadForeign(string path)
+    {
+        var faults = new FaultList(path);
+        var root = AsMapping(ConfigTreeReader.Read(ReadText(path), faults, path), path);
+        faults.ThrowIfAny();
+        return root;
+    }
+
     private static ConfigMapping AsMapping(ConfigNode root, string nameForMessages) =>
         root switch
         {

@@ -87,6 +87,20 @@ internal static class HubErrors
                 + $"{reference.Revision} for what it holds"
         );
 
+    public static ConfigurationException SeveralConfigurations(HubReference reference, IReadOnlyList<string> folders)
+    {
+        const int MostShown = 400; // Wikipedia has a folder for each of its 320 languages
+        string shown = string.Join(", ", folders.Take(MostShown).Select(folder => Spelling.Shown(folder)));
+        int more = folders.Count - MostShown;
+        return Refuse(
+            $"{reference}",
+            string.Create(CultureInfo.InvariantCulture, $"{folders.Count} folders: {shown}")
+                + (more > 0 ? string.Create(CultureInfo.InvariantCulture, $" and {more} more") : ""),
+            "the name of one of them, or a glob",
+            $"Write {reference}/{Spelling.Shown(folders[0])}, or {reference}/** for all of them"
+        );
+    }
+
     /// <param name="reference">What was asked for.</param>
     /// <param name="cacheFolder">Where it is not.</param>
     /// <param name="missing">What is missing, to follow "no".</param>

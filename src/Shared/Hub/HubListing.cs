@@ -36,6 +36,10 @@ internal sealed class HubListing(HubApi api, HubRetry retry, HubOptions options)
             }
             folder = path;
         }
+        if (reference.Path is null && reference.IsDataset)
+        {
+            await RequireOneConfigurationAsync(reference, commit, progress, cancel).ConfigureAwait(false);
+        }
         bool recursive = reference.Path is not null || reference.IsDataset; // a model's files lie at its root
         var all = await ListAsync(reference, commit, folder, recursive, progress, cancel).ConfigureAwait(false);
         HubFile[] wanted =
@@ -47,6 +51,25 @@ internal sealed class HubListing(HubApi api, HubRetry retry, HubOptions options)
                 .OrderBy(file => file.Path, StringComparer.Ordinal),
         ];
         return wanted.Length > 0 ? wanted : throw HubErrors.Missing(reference, options.Endpoint, reference.Path ?? "");
+    }
+
+    /// <summary>Folders at the root are configurations, such as languages: all of them are seldom meant, and may be terabytes.</summary>
+    private async Task RequireOneConfigurationAsync(
+        HubReference reference,
+        string commit,
+        IProgressSink progress,
+        CancellationToken cancel
+    )
+    {
+        var root = await ListAsync(reference, commit, "", recursive: false, progress, cancel).ConfigureAwait(false);
+        string[] folders =
+        [
+            .. root.Where(entry => entry.File is null).Select(entry => entry.Path).Order(StringComparer.Ordinal),
+        ];
+        if (folders.Length > 1)
+        {
+            throw HubErrors.SeveralConfigurations(reference, folders);
+        }
     }
 
     /// <summary>Reads one page of a listing.</summary>

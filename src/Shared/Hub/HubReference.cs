@@ -13,7 +13,8 @@ namespace Pipeline.Shared.Hub;
 /// <param name="Organization">The owner.</param>
 /// <param name="Name">The repository's name.</param>
 /// <param name="Revision">A branch, a tag, <c>refs/pr/N</c>, or a commit hash; <c>main</c> where none was written.</param>
-/// <param name="Path">The wanted file, folder or glob; null for what a model needs, or all of a dataset.</param>
+/// <param name="Path">The wanted file, folder or glob; null for what a model needs, or all of a dataset that has no more than
+/// one folder.</param>
 public sealed partial record HubReference(
     bool IsDataset,
     string Organization,

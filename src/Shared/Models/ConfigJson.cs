@@ -1,4 +1,7 @@
+using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Nodes;
+using Pipeline.Shared.Configuration;
 
 namespace Pipeline.Shared.Models;
 
@@ -47,6 +50,16 @@ public sealed class ConfigJson
             );
         }
     }
+
+    /// <summary>The same of a YAML file, for models whose settings are written so.</summary>
+    public static ConfigJson ReadYaml(string path)
+    {
+        var json = (JsonObject)ToJson(YamlConfiguration.ReadForeign(path))!;
+        using var document = JsonDocument.Parse(json.ToJsonString());
+        return new ConfigJson(path, document.RootElement.Clone());
+    }
+
+    public IEnumerable<string> Keys => root.EnumerateObject().Select(property => property.Name);
 
     /// <summary>Whether the key is there, be it with null: where null means something else than absence.</summary>
     public bool Names(string key) => root.TryGetProperty(key, out _);
@@ -166,6 +179,24 @@ public sealed class ConfigJson
         Has(key)
             ? read(root.GetProperty(key)) ?? throw Wrong(key, root.GetProperty(key), expected)
             : otherwise ?? throw Missing(key, expected);
+
+    private static JsonNode? ToJson(ConfigNode node) =>
+        node switch
+        {
+            ConfigMapping mapping => new JsonObject(
+                mapping.Values.Select(pair => KeyValuePair.Create(pair.Key, ToJson(pair.Value)))
+            ),
+            ConfigSequence sequence => new JsonArray([.. sequence.Items.Select(ToJson)]),
+            ConfigScalar { IsNull: true } => null,
+            ConfigScalar { IsQuoted: false, Text: "true" or "false" } scalar => scalar.Text == "true",
+            ConfigScalar { IsQuoted: false } scalar
+                when long.TryParse(scalar.Text, CultureInfo.InvariantCulture, out long whole) => whole,
+            ConfigScalar { IsQuoted: false } scalar
+                when double.TryParse(scalar.Text, CultureInfo.InvariantCulture, out double number)
+                    && double.IsFinite(number) => number,
+            ConfigScalar scalar => scalar.Text,
+            _ => null,
+        };
 
     private ConfigurationException Missing(string key, string expected) =>
         Wrong(key, "nothing", expected, "The file is not complete: take the model's original config.json");

@@ -28,7 +28,7 @@ public sealed class Gpt2Family : ModelFamily, IWrittenFamily
             Heads = heads,
             KeyValueHeads = heads,
             HeadWidth = width / heads,
-            MlpWidth = json.Size("n_inner", 4 * width),
+            MlpWidth = json.Size("n_inner", FourTimes(width)),
             Context = json.Has("n_positions") ? json.Size("n_positions") : json.Size("n_ctx"),
             Norm = NormKind.LayerNorm,
             NormEpsilon = json.Number("layer_norm_epsilon", 1e-5),

@@ -145,6 +145,9 @@ public abstract class ModelFamily
         return new(source.LoadJoined(Named("weight"), inputs), bias ? source.LoadJoined(Named("bias")) : null);
     }
 
+    /// <summary>The MLP's usual width; a damaged configuration may have any.</summary>
+    protected static int FourTimes(int width) => (int)Math.Min(4L * width, int.MaxValue);
+
     protected static Norm LoadLayerNorm(WeightSource source, string name, long width) =>
         new(source.Load($"{name}.weight", width), source.Load($"{name}.bias", width));
 

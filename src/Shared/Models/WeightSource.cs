@@ -16,22 +16,27 @@ public sealed class WeightSource : IDisposable
     private readonly List<ITensorFile> files = [];
     private readonly Dictionary<string, ITensorFile> fileOf = new(StringComparer.Ordinal);
 
+    private readonly string impliedBy;
     private readonly Device device;
 
-    private WeightSource(string folder, Device device)
+    private WeightSource(string path, string impliedBy, Device device)
     {
-        Folder = folder;
+        Path = path;
+        this.impliedBy = impliedBy;
         this.device = device;
     }
 
-    public string Folder { get; }
+    /// <summary>The model's folder, or its one file.</summary>
+    public string Path { get; }
+
+    public IReadOnlyCollection<string> Names => fileOf.Keys;
 
     /// <summary>The weight files of a folder, without opening them: the single file, or the shards in index order.</summary>
     public static IReadOnlyList<string> Files(string folder)
     {
         foreach (string name in (ReadOnlySpan<string>)[Safetensors, StateDict])
         {
-            string single = Path.Combine(folder, name);
+            string single = System.IO.Path.Combine(folder, name);
             string index = single + ".index.json";
             if (File.Exists(single))
             {
@@ -40,7 +45,7 @@ public sealed class WeightSource : IDisposable
             if (File.Exists(index))
             {
                 var shards = ReadIndex(index).Values.Distinct(StringComparer.Ordinal);
-                return [.. shards.Select(file => Path.Combine(folder, file))];
+                return [.. shards.Select(file => System.IO.Path.Combine(folder, file))];
             }
         }
         throw new ConfigurationException(
@@ -56,19 +61,16 @@ public sealed class WeightSource : IDisposable
     /// <summary>Opens all weight files; tensors load onto <paramref name="device"/>.</summary>
     public static WeightSource Open(string folder, Device device)
     {
-        var source = new WeightSource(folder, device);
+        var source = new WeightSource(folder, "config.json", device);
         try
         {
             foreach (string path in Files(folder))
             {
-                ITensorFile file = path.EndsWith(".safetensors", StringComparison.Ordinal)
-                    ? SafetensorsFile.Open(path)
-                    : StateDictFile.Open(path);
-                source.files.Add(file);
-                foreach (string name in file.Shapes.Keys)
-                {
-                    source.fileOf[name] = file;
-                }
+                source.Add(
+                    path.EndsWith(".safetensors", StringComparison.Ordinal)
+                        ? SafetensorsFile.Open(path)
+                        : StateDictFile.Open(path)
+                );
             }
             return source;
         }
@@ -77,6 +79,18 @@ public sealed class WeightSource : IDisposable
             source.Dispose();
             throw;
         }
+    }
+
+    /// <summary>A single file, which is closed with the source.</summary>
+    /// <param name="file">The file.</param>
+    /// <param name="impliedBy">What the shapes follow from, for messages.</param>
+    /// <param name="device">Where tensors load.</param>
+    public static WeightSource Of(ITensorFile file, string impliedBy, Device device)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        var source = new WeightSource(file.Path, impliedBy, device);
+        source.Add(file);
+        return source;
     }
 
     public bool Has(string name) => fileOf.ContainsKey(name);
@@ -108,15 +122,24 @@ public sealed class WeightSource : IDisposable
         {
             throw new CorruptArtifactException(
                 new Fault(
-                    $"{Folder}: tensor {name}",
+                    $"{Path}: tensor {name}",
                     "no such tensor in the weight files",
-                    $"shape [{string.Join(", ", shape)}], as config.json implies",
-                    "Take config.json and weights of the same model"
+                    $"shape [{string.Join(", ", shape)}], as {impliedBy} implies",
+                    "Take configuration and weights of the same model"
                 ).ToString()
             );
         }
-        file.RequireShape(name, "config.json", shape);
+        file.RequireShape(name, impliedBy, shape);
         return file;
+    }
+
+    private void Add(ITensorFile file)
+    {
+        files.Add(file);
+        foreach (string name in file.Shapes.Keys)
+        {
+            fileOf[name] = file;
+        }
     }
 
     private Tensor OnDevice(Tensor loaded)

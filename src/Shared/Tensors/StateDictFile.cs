@@ -51,6 +51,15 @@ public sealed class StateDictFile : ITensorFile
     /// </summary>
     public PickledDictionary Values { get; }
 
+    /// <summary>Whether a file begins as torch.save's zip archives do.</summary>
+    public static bool Is(string path)
+    {
+        using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
+        Span<byte> begin = stackalloc byte[4];
+        return stream.ReadAtLeast(begin, begin.Length, throwOnEndOfStream: false) == begin.Length
+            && begin.SequenceEqual("PK\x03\x04"u8);
+    }
+
     /// <exception cref="ConfigurationException">The file does not exist.</exception>
     /// <exception cref="CorruptArtifactException">No archive of torch.save, damaged, or one that holds more than data.</exception>
     public static StateDictFile Open(string path)

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Globalization;
 using System.Text;
 using Google.Protobuf;
@@ -19,6 +20,8 @@ internal sealed class SentencePieceBpe : ITokenizer
     private bool dummyPrefix = true;
     private int unknownId;
 
+    private static readonly UTF8Encoding StrictUtf8 = new(false, throwOnInvalidBytes: true);
+
     private SentencePieceBpe(string hash) => Hash = hash;
 
     private enum PieceKind
@@ -39,17 +42,34 @@ internal sealed class SentencePieceBpe : ITokenizer
 
     public string Hash { get; }
 
-    public static SentencePieceBpe Read(string path, string hash)
+    public static SentencePieceBpe Read(string path, string hash) =>
+        Read(
+            path,
+            "a SentencePiece model",
+            hash,
+            tokenizer => tokenizer.ReadModel(path, new CodedInputStream(ForeignFile.ReadBytes(path)))
+        );
+
+    /// <summary>
+    /// llama2.c's tokenizer.bin (its tokenizer.py): the longest piece's bytes, then for each piece its score (float32), its
+    /// number of bytes (int32) and its text with blanks for U+2581. It is made of a model of Llama's, so what it does not say
+    /// is as there: unknown, BOS and EOS have the ids 0, 1 and 2, pieces <c>&lt;0xNN&gt;</c> are bytes, and a blank goes
+    /// before the text.
+    /// </summary>
+    public static SentencePieceBpe ReadLlama2c(string path, string hash) =>
+        Read(path, "a tokenizer of llama2.c", hash, tokenizer => tokenizer.ReadPieces(ForeignFile.ReadBytes(path)));
+
+    private static SentencePieceBpe Read(string path, string expected, string hash, Action<SentencePieceBpe> read)
     {
         var tokenizer = new SentencePieceBpe(hash);
         try
         {
-            tokenizer.ReadModel(path, new CodedInputStream(ForeignFile.ReadBytes(path)));
+            read(tokenizer);
         }
         catch (Exception e) when (e is InvalidProtocolBufferException or ArgumentException or FormatException)
         {
             throw new ConfigurationException(
-                new Fault(path, e.Message, "a SentencePiece model", "Download the file again").ToString(),
+                new Fault(path, e.Message, expected, "Download the file again").ToString(),
                 e
             );
         }
@@ -175,6 +195,50 @@ internal sealed class SentencePieceBpe : ITokenizer
         {
             throw Refuse(path, "pieces", $"user-defined piece '{userDefined.Text}'", "no user-defined pieces");
         }
+        Index(bos, eos);
+    }
+
+    private void ReadPieces(ReadOnlySpan<byte> bytes)
+    {
+        string[] first = ["<unk>", "\n<s>\n", "\n</s>\n"];
+        PieceKind[] kinds = [PieceKind.Unknown, PieceKind.Control, PieceKind.Control];
+        const int PieceHeader = sizeof(float) + sizeof(int);
+        for (int at = sizeof(int); at < bytes.Length; )
+        {
+            int id = pieces.Count;
+            int left = bytes.Length - at - PieceHeader;
+            int length = left < 0 ? -1 : BinaryPrimitives.ReadInt32LittleEndian(bytes[(at + sizeof(float))..]);
+            if (length < 0 || length > left)
+            {
+                throw new FormatException($"piece {id} at byte {at} ends beyond the file");
+            }
+            string text = StrictUtf8.GetString(bytes.Slice(at + PieceHeader, length));
+            if (id < first.Length && text != first[id])
+            {
+                throw new FormatException($"piece {id} is not {first[id].Trim()}");
+            }
+            Add(
+                id < first.Length ? text.Trim() : text.Replace(' ', Space),
+                BinaryPrimitives.ReadSingleLittleEndian(bytes[at..]),
+                id < kinds.Length ? kinds[id]
+                    : IsByte(text) ? PieceKind.Byte
+                    : PieceKind.Normal
+            );
+            at += PieceHeader + length;
+        }
+        if (pieces.Count < first.Length)
+        {
+            throw new FormatException($"{pieces.Count} pieces");
+        }
+        Index(bos: 1, eos: 2);
+    }
+
+    private static bool IsByte(string text) =>
+        text is ['<', '0', 'x', var high, var low, '>'] && char.IsAsciiHexDigit(high) && char.IsAsciiHexDigit(low);
+
+    /// <summary>What is looked up by id, once all pieces are there.</summary>
+    private void Index(int bos, int eos)
+    {
         Array.Fill(byteIds, unknownId);
         for (int id = 0; id < pieces.Count; id++)
         {
@@ -212,6 +276,11 @@ internal sealed class SentencePieceBpe : ITokenizer
                     break;
             }
         }
+        Add(text, score, kind);
+    }
+
+    private void Add(string text, float score, PieceKind kind)
+    {
         int id = pieces.Count;
         pieces.Add(new Piece(text, score, kind));
         if (kind == PieceKind.Normal)

@@ -12,6 +12,7 @@ using Pipeline.Shared.Tensors;
 using Pipeline.Shared.Text;
 using Pipeline.Shared.Tokens;
 using Pipeline.Tests.Activations;
+using Pipeline.Tests.Models;
 using Pipeline.Tests.Pipelines;
 using Pipeline.Tests.Text;
 using static TorchSharp.torch;
@@ -117,6 +118,42 @@ public sealed class FuzzTests : IClassFixture<TinyRun>, IDisposable
             "tokenizer.model",
             path => UseTokenizer()
         );
+
+    [Fact]
+    public void Llama2c_tokenizers() =>
+        Fuzz(
+            [File.ReadAllBytes(TestData.Require("data", "models", "stories260k", "tok512.bin"))],
+            "tok512.bin",
+            path => UseTokenizer()
+        );
+
+    [Fact]
+    public void Llama2c_models() =>
+        Fuzz(
+            [
+                Llama2cFiles.Write(0, tied: true),
+                Llama2cFiles.Write(0, tied: false),
+                Llama2cFiles.Write(1, tied: true),
+                Llama2cFiles.Write(1, tied: false),
+            ],
+            "model.bin",
+            path =>
+            {
+                using var model = ModelFolder.Open(path).Load();
+            }
+        );
+
+    [Fact]
+    public void TransformerLens_settings()
+    {
+        string model = TestData.Require("data", "models", "tiny_gpt2_e2e");
+        File.Copy(Path.Combine(model, "epoch_1.pt"), folder["epoch_1.pt"]);
+        Fuzz(
+            [File.ReadAllBytes(Path.Combine(model, TransformerLensFamily.SettingsFile))],
+            TransformerLensFamily.SettingsFile,
+            path => ModelFolder.Open(folder.Path)
+        );
+    }
 
     [Fact]
     public void Special_tokens()

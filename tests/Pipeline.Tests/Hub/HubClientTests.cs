@@ -182,6 +182,27 @@ public sealed class HubClientTests
     }
 
     [Fact]
+    public async Task A_dataset_of_several_configurations_asks_for_one_before_anything_is_fetched()
+    {
+        await using var test = await HubTest.StartAsync();
+        test.Server.PageSize = 2;
+        test.Server.Add("README.md", "read me");
+        foreach (string language in new[] { "de", "en", "fr" })
+        {
+            test.Server.Add($"20231101.{language}/train-00000-of-00001.parquet", HubTest.Bytes(10 + language[0]));
+        }
+
+        var all = () => test.FetchAsync("hf://datasets/org/name");
+
+        (await all.Should().ThrowAsync<ConfigurationException>()).WithMessage(
+            "hf://datasets/org/name: found 3 folders: 20231101.de, 20231101.en, 20231101.fr, expected*Write hf://datasets/org/name/20231101.de, or*"
+        );
+        test.Server.Bodies.Should().BeEmpty();
+        (await test.FetchAsync("hf://datasets/org/name/20231101.en")).Files.Should().ContainSingle();
+        (await test.FetchAsync("hf://datasets/org/name/**")).Files.Should().HaveCount(4);
+    }
+
+    [Fact]
     public async Task Empty_files_and_files_of_equal_content_are_fetched_once()
     {
         await using var test = await HubTest.StartAsync();

@@ -1,0 +1,121 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json.Nodes;
+using Pipeline.Shared.Models;
+using Pipeline.Shared.Tensors;
+using Pipeline.Tests.Pipelines;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pipeline.Tests.Models;
+
+/// <summary>
+/// What a process takes that loads GPT-2's embedding and some of its blocks, as one file and as shards. <c>PIPELINE_LAYERS=N</c>
+/// asks for N blocks (1 without it; 12 make GPT-2, 498 MB).
+/// </summary>
+[Collection(MeasuresMemory.Name)]
+public sealed class LoadingMemoryTests : IDisposable
+{
+    private static readonly int Layers = int.TryParse(
+        Environment.GetEnvironmentVariable("PIPELINE_LAYERS"),
+        CultureInfo.InvariantCulture,
+        out int wanted
+    )
+        ? wanted
+        : 1;
+
+    private readonly TempFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void Loading_takes_little_beside_the_model(int shards)
+    {
+        double megabytes = Generate(shards) / 1048576.0;
+        string text = folder.Write("text.txt", "A river runs through the town and leaves it by the mill.");
+
+        var plain = Stopwatch.StartNew();
+        foreach (string file in Directory.EnumerateFiles(folder.Path, "*.safetensors"))
+        {
+            ReadThrough(file);
+        }
+        plain.Stop();
+        var loading = Stopwatch.StartNew();
+        using (ModelFolder.Open(folder.Path).Load())
+        {
+            loading.Stop();
+        }
+        var score = SaeProcess.Run("score", folder.Path, text, "--json");
+
+        score.ExitCode.Should().Be(0, score.Error);
+        double peak = JsonNode.Parse(score.Output)!["peak_rss_mb"]!.GetValue<double>();
+        TestContext.Current.SendDiagnosticMessage(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"{shards} files, {megabytes:F0} MB: peak {peak:F0} MB; loaded in {loading.Elapsed.TotalSeconds:F2} s, read in {plain.Elapsed.TotalSeconds:F2} s"
+            )
+        );
+        peak.Should().BeInRange(megabytes, (1.15 * megabytes) + 300);
+    }
+
+    /// <summary>Returns the bytes of the weights, which are float32 on disk and in memory.</summary>
+    private long Generate(int shards)
+    {
+        string shipped = Path.Combine(TestData.RepositoryRoot, "data", "models", "wiki-6l");
+        foreach (string name in new[] { "vocab.json", "merges.txt" })
+        {
+            File.Copy(Path.Combine(shipped, name), folder[name]);
+        }
+        var family = new Gpt2Family();
+        var config = Config();
+        using var scope = NewDisposeScope();
+        using var model = new Transformer(config, TransformerInitialization.Random(config, 1));
+        var tensors = family.Save(model.Weights, config).ToList();
+        folder.Write("config.json", family.WriteConfig(config).ToJsonString());
+        var map = new JsonObject();
+        for (int shard = 0; shard < shards; shard++)
+        {
+            string name = shards == 1 ? "model.safetensors" : $"model-0000{shard + 1}-of-0000{shards}.safetensors";
+            var part = tensors.Where((_, i) => i % shards == shard).ToList();
+            part.ForEach(tensor => map[tensor.Name] = name);
+            using var stream = new FileStream(folder[name], FileMode.Create);
+            SafetensorsWriter.Write(stream, part);
+        }
+        if (shards > 1)
+        {
+            folder.Write("model.safetensors.index.json", new JsonObject { ["weight_map"] = map }.ToJsonString());
+        }
+        return tensors.Sum(tensor => tensor.Value.numel() * sizeof(float));
+    }
+
+    private static TransformerConfig Config() =>
+        new()
+        {
+            Family = "gpt2",
+            Vocabulary = 50_257,
+            Width = 768,
+            Layers = Layers,
+            Heads = 12,
+            KeyValueHeads = 12,
+            HeadWidth = 64,
+            MlpWidth = 4 * 768,
+            Context = 1024,
+            Norm = NormKind.LayerNorm,
+            NormEpsilon = 1e-5,
+            Activation = ActivationKind.GeluTanh,
+            GatedMlp = false,
+            QkvBias = true,
+            AttentionOutBias = true,
+            MlpBias = true,
+            TiedEmbeddings = true,
+        };
+
+    private static void ReadThrough(string path)
+    {
+        byte[] part = new byte[4 << 20];
+        using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
+        while (stream.Read(part) > 0) { }
+    }
+}
