@@ -17,10 +17,12 @@ public sealed class ScalingFitter
     /// <summary>ln of a million: how far below the least error a term counts as none.</summary>
     private const double NothingLeft = 13.8;
     private const int MostReweightings = 50;
-    private const double Converged = 1e-9;
+    private const int IterationsEach = 20;
+    private const double Converged = 1e-7;
     private const int Coefficients = 6;
 
-    private readonly double[] lnNCentered;
+    /// <summary>1, ln k, ln n and their product, centred, of each point.</summary>
+    private readonly double[][] planes;
     private readonly double[] lnKCentered;
     private readonly double meanLnN;
     private readonly double meanLnK;
@@ -31,8 +33,18 @@ public sealed class ScalingFitter
         // Centred, or β and γ would be told apart by small differences of large numbers.
         meanLnN = points.Average(point => Math.Log(point.Latents));
         meanLnK = points.Average(point => Math.Log(point.K));
-        lnNCentered = [.. points.Select(point => Math.Log(point.Latents) - meanLnN)];
         lnKCentered = [.. points.Select(point => Math.Log(point.K) - meanLnK)];
+        planes =
+        [
+            .. points.Zip(
+                lnKCentered,
+                (point, lnK) =>
+                {
+                    double lnN = Math.Log(point.Latents) - meanLnN;
+                    return (double[])[1, lnK, lnN, lnK * lnN];
+                }
+            ),
+        ];
         lnErrors = [.. points.Select(point => Math.Log(point.Error))];
     }
 
@@ -101,7 +113,7 @@ public sealed class ScalingFitter
     private IEnumerable<Vector<double>> Starts(double[] wanted, double[] slopes)
     {
         double least = wanted.Min();
-        var design = Matrix<double>.Build.Dense(wanted.Length, 4, (i, j) => Plane(i)[j]);
+        var design = Matrix<double>.Build.Dense(wanted.Length, 4, (i, j) => planes[i][j]);
         foreach (double part in (double[])[0.05, 0.3, 0.6, 0.9])
         {
             foreach (double eta in slopes)
@@ -138,7 +150,7 @@ public sealed class ScalingFitter
                 observed,
                 weights
             );
-            var next = new LevenbergMarquardtMinimizer(maximumIterations: 100)
+            var next = new LevenbergMarquardtMinimizer(maximumIterations: IterationsEach)
                 .FindMinimum(model, parameters, lower, upper)
                 .MinimizingPoint;
             double moved = (next - parameters).AbsoluteMaximum();
@@ -234,21 +246,19 @@ public sealed class ScalingFitter
                 {
                     var (first, second) = Exponents(parameters, i);
                     double share = 1 / (1 + Math.Exp(second - first)); // of the first term
-                    double[] plane = Plane(i);
+                    double[] plane = planes[i];
                     return (double[])[.. plane.Select(value => share * value), 1 - share, (1 - share) * lnKCentered[i]];
                 })
         );
 
     private (double First, double Second) Exponents(Vector<double> p, int i)
     {
-        double[] plane = Plane(i);
+        double[] plane = planes[i];
         return (
             (p[0] * plane[0]) + (p[1] * plane[1]) + (p[2] * plane[2]) + (p[3] * plane[3]),
             p[4] + (p[5] * lnKCentered[i])
         );
     }
-
-    private double[] Plane(int i) => [1, lnKCentered[i], lnNCentered[i], lnKCentered[i] * lnNCentered[i]];
 
     /// <summary>The law in ln n and ln k themselves.</summary>
     private ScalingLaw LawOf(Vector<double> p) =>
