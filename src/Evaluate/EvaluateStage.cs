@@ -134,14 +134,11 @@ public sealed class EvaluateStage
     /// <summary>In the folder that is sealed last: while any SAE is unfinished, it is there.</summary>
     private CheckpointFolder Checkpoints => subjects[^1].Folder.Checkpoints;
 
-    /// <summary>The SAEs of one name at all their hooks; none where it is a single one, or two belong to the same place.</summary>
+    /// <summary>One SAE's settings at all hooks it is trained at; none where that is a single one.</summary>
     private static List<(HookPoint Hook, SaeConfig Sae)> SplicedTogether(RunInputs run, SaeConfig sae)
     {
-        int width = run.Model.Config.Width;
-        string name = sae.Identifier(width);
-        var saes = run.Saes.Where(entry => entry.Sae.Identifier(width) == name).ToList();
-        int targets = saes.Select(entry => RunInputs.TargetOf(entry.Hook, entry.Sae)).Distinct().Count();
-        return saes.Count > 1 && targets == saes.Count ? saes : [];
+        var saes = run.Saes.Where(entry => entry.Sae == sae).ToList();
+        return saes.Count > 1 ? saes : [];
     }
 
     private void Run()
@@ -174,7 +171,7 @@ public sealed class EvaluateStage
     /// <summary>Finds what is spliced in together with each subject, and loads what is no subject itself.</summary>
     private void JoinHooks()
     {
-        foreach (var group in subjects.GroupBy(subject => subject.Name))
+        foreach (var group in subjects.GroupBy(subject => subject.Config))
         {
             var saes = SplicedTogether(run, group.First().Config);
             if (saes.Count == 0)
@@ -212,20 +209,37 @@ public sealed class EvaluateStage
         {
             return;
         }
-        foreach (var atTarget in subjects.GroupBy(subject => subject.Target))
+        // Each is opened once: opening reads all of it and compares its hash.
+        var opened = new Dictionary<HookPoint, TrainingActivations>();
+        try
         {
-            progress.Update(Task, baselines.Count, inputs.Count, "hooks");
-            using var targets = TrainingActivations.Open(run.HarvestFolder, atTarget.Key.ToString());
-            var own = new HookBaselines(atTarget.Key, targets.Components(Stop), run.Config.Seed);
-            baselines.Add(atTarget.Key, own);
-            foreach (var subject in atTarget)
+            foreach (var subject in subjects)
             {
-                Stop();
-                using var read = TrainingActivations.Open(run.HarvestFolder, subject.Hook.ToString());
-                int l0 = read.RoundedL0(subject.Sae, run.Device);
-                subject.Pca = own.Pca(l0);
-                subject.Random = own.Random(subject.Sae.Features, l0, run.Device);
+                if (!baselines.TryGetValue(subject.Target, out var atTarget))
+                {
+                    progress.Update(Task, baselines.Count, inputs.Count, "hooks");
+                    var components = Opened(subject.Target).Components(Stop);
+                    atTarget = new HookBaselines(subject.Target, components, run.Config.Seed);
+                    baselines.Add(subject.Target, atTarget);
+                }
+                int l0 = Opened(subject.Hook).RoundedL0(subject.Sae, run.Device, Stop);
+                subject.Pca = atTarget.Pca(l0);
+                subject.Random = atTarget.Random(subject.Sae.Features, l0, run.Device);
             }
+        }
+        finally
+        {
+            opened.Values.ToList().ForEach(activations => activations.Dispose());
+        }
+
+        TrainingActivations Opened(HookPoint hook)
+        {
+            if (!opened.TryGetValue(hook, out var activations))
+            {
+                activations = TrainingActivations.Open(run.HarvestFolder, hook.ToString());
+                opened.Add(hook, activations);
+            }
+            return activations;
         }
 
         // Nothing is saved: what a checkpoint holds is not restored yet.

@@ -16,8 +16,9 @@ internal sealed class TrainingActivations(ActivationDataset activations) : IDisp
     /// <summary>Rows that decide how many latents an SAE has active.</summary>
     private const int RowsForL0 = 8192;
 
-    /// <summary>Rows a covariance is taken over: enough for any width up to 2,048, and 32 a dimension beyond.</summary>
-    private const int RowsForCovariance = 65_536;
+    /// <summary>Rows a covariance is taken over: enough for any width up to 1,024, and as many a dimension beyond.</summary>
+    private const int RowsForCovariance = 32_768;
+    private const long RowsADimension = 32;
 
     public int Width => activations.Width;
 
@@ -28,12 +29,14 @@ internal sealed class TrainingActivations(ActivationDataset activations) : IDisp
     /// <summary>Mean number of non-zero latents, rounded; at least 1.</summary>
     /// <param name="sae">Whose.</param>
     /// <param name="device">Where it is.</param>
-    public int RoundedL0(Autoencoder sae, Device device)
+    /// <param name="stopIfCancelled">Called between blocks.</param>
+    public int RoundedL0(Autoencoder sae, Device device, Action stopIfCancelled)
     {
         double active = 0;
         long rows = 0;
         foreach (var blockND in Blocks(RowsForL0))
         {
+            stopIfCancelled();
             using var scope = NewDisposeScope();
             active += (sae.Encode(blockND.to(device)).ValuesBK != 0).sum().item<long>();
             rows += blockND.shape[0];
@@ -43,7 +46,7 @@ internal sealed class TrainingActivations(ActivationDataset activations) : IDisp
 
     /// <param name="stopIfCancelled">Called between blocks.</param>
     public PrincipalComponents Components(Action stopIfCancelled) =>
-        PrincipalComponents.Fit(Blocks(Math.Max(RowsForCovariance, 32L * Width)), stopIfCancelled);
+        PrincipalComponents.Fit(Blocks(Math.Max(RowsForCovariance, RowsADimension * Width)), stopIfCancelled);
 
     public void Dispose() => activations.Dispose();
 
