@@ -12,7 +12,8 @@ namespace Pipeline.Evaluate;
 
 /// <summary>
 /// The whole stage with untrained TopK SAEs, loading the model included. Bound: the forwards it needs and their scores
-/// alone: one clean forward, and from each hook on one splice an SAE.
+/// alone: one clean forward, from each hook on one splice an SAE, and of several hooks one more of all together. Baselines are
+/// left out: there is no harvest to fit them to.
 /// </summary>
 public static class EvaluateBenchmark
 {
@@ -58,9 +59,10 @@ public static class EvaluateBenchmark
     private static void ForwardsAlone(Transformer model, Tensor tokensBT, IReadOnlyList<HookPoint> hooks, int splices)
     {
         using var scope = NewDisposeScope();
-        var clean = CleanBatch.Run(model, tokensBT, hooks);
+        var clean = CleanBatch.Run(model, tokensBT, new TokenPlace[tokensBT.numel()], hooks);
         var score = new SpliceScore();
-        var untouched = hooks.SelectMany(hook =>
+        var from = hooks.Count > 1 ? hooks.Append(hooks[0]) : hooks;
+        var untouched = from.SelectMany(hook =>
             Enumerable.Repeat(new Splice(score, hook, clean.AtHook[hook]), splices)
         );
         clean.Score(model, [.. untouched]);
@@ -73,7 +75,7 @@ public static class EvaluateBenchmark
         {
             Directory.Delete(path, recursive: true);
         }
-        return EvaluateStage.Folder(run, hook, sae, "untrained");
+        return EvaluateStage.Folder(run, hook, sae, (_, _) => "untrained");
     }
 
     private static void SaveUntrained(RunInputs run, string folder, int features, int k)

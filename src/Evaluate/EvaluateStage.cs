@@ -23,8 +23,9 @@ namespace Pipeline.Evaluate;
 ///                                                      ├── text each latent fires on ──> features.json
 ///                                                      └── some latents' patterns of tokens ──> n2g.json
 /// </code>
-/// One clean forward serves every SAE; each SAE takes one more, from its hook on. <see cref="Baselines"/> are zero and mean
-/// ablation.
+/// One clean forward serves every SAE; each SAE takes one more, from its hook on, and the SAEs of one name take one together
+/// (<see cref="AllHooks"/>). <see cref="Ablations"/> are zero and mean ablation, <see cref="HookBaselines"/> what an SAE must
+/// beat. Every sum is kept in groups of tokens (<see cref="GroupedSums"/>).
 /// </summary>
 public sealed class EvaluateStage
 {
@@ -34,6 +35,9 @@ public sealed class EvaluateStage
 
     /// <summary>SAEs whose reconstructions are spliced in and compared with the clean forward together.</summary>
     private const int SplicesAtATime = 4;
+
+    /// <summary>Latents whose direct effect on the logits is checked: a mean over so many says enough.</summary>
+    private const int CheckedLatents = 32;
 
     private static readonly JsonSerializerOptions Indented = new()
     {
@@ -48,11 +52,16 @@ public sealed class EvaluateStage
     private readonly List<Subject> subjects;
 
     /// <summary>Of every hook at which a reconstruction is spliced in.</summary>
-    private readonly Dictionary<HookPoint, Baselines> baselines;
-    private readonly Dictionary<HookPoint, (double Zero, double Mean)> ablated = [];
+    private readonly Dictionary<HookPoint, Ablations> ablations;
+    private readonly Dictionary<HookPoint, InputSums> inputs;
+    private readonly Dictionary<HookPoint, HookBaselines> baselines = [];
+
+    /// <summary>SAEs of other hooks that are spliced in together with subjects of their names.</summary>
+    private readonly List<Autoencoder> companions = [];
+    private readonly List<AllHooks> together = [];
+    private readonly TokenPlaces places;
+    private readonly SpliceScore clean = new();
     private readonly Dictionary<Subject, FileDigest> patterns = [];
-    private double cleanLoss;
-    private long scored;
 
     /// <summary>Tokens whose mean is taken, and of those evaluated, so far.</summary>
     private long meanTokens;
@@ -69,14 +78,23 @@ public sealed class EvaluateStage
         (this.run, config, this.progress, this.cancel) = (run, run.Config.Evaluate, progress, cancel);
         subjects = [.. pending.Select(p => new Subject(run, p.Hook, p.Sae, p.Folder))];
         int width = run.Model.Config.Width;
-        baselines = subjects
-            .Select(s => s.Target)
-            .Distinct()
-            .ToDictionary(hook => hook, hook => new Baselines(hook, width));
+        var targets = subjects.Select(s => s.Target).Distinct().ToList();
+        ablations = targets.ToDictionary(hook => hook, hook => new Ablations(hook, width));
+        inputs = targets.ToDictionary(hook => hook, _ => new InputSums(width));
+        places = new TokenPlaces(run.Tokenizer);
     }
 
     /// <summary>The stage's folder for one SAE, compared with what it would be made from now.</summary>
-    public static StageFolder Folder(RunInputs run, HookPoint hook, SaeConfig sae, string trainFingerprint)
+    /// <param name="run">The pipeline's inputs.</param>
+    /// <param name="hook">The SAE's hook.</param>
+    /// <param name="sae">The SAE.</param>
+    /// <param name="trainFingerprint">Of this SAE, and of those that are spliced in together with it.</param>
+    public static StageFolder Folder(
+        RunInputs run,
+        HookPoint hook,
+        SaeConfig sae,
+        Func<HookPoint, SaeConfig, string> trainFingerprint
+    )
     {
         var config = ConfigurationJson.ToJson(run.Config.Evaluate);
         config["features"] = run.Config.Report.Features;
@@ -89,7 +107,19 @@ public sealed class EvaluateStage
             run.EvaluationFolder(hook, sae),
             "evaluate",
             config,
-            [run.ModelInput, run.TokenizerInput, run.TextInput, new ManifestInput("train", "train", trainFingerprint)]
+            [
+                run.ModelInput,
+                run.TokenizerInput,
+                run.TextInput,
+                new ManifestInput("train", "train", trainFingerprint(hook, sae)),
+                .. SplicedTogether(run, sae)
+                    .Where(other => other.Hook != hook)
+                    .Select(other => new ManifestInput(
+                        $"train/{other.Hook}",
+                        "train",
+                        trainFingerprint(other.Hook, other.Sae)
+                    )),
+            ]
         );
     }
 
@@ -104,31 +134,128 @@ public sealed class EvaluateStage
     /// <summary>In the folder that is sealed last: while any SAE is unfinished, it is there.</summary>
     private CheckpointFolder Checkpoints => subjects[^1].Folder.Checkpoints;
 
+    /// <summary>One SAE's settings at all hooks it is trained at; none where that is a single one.</summary>
+    private static List<(HookPoint Hook, SaeConfig Sae)> SplicedTogether(RunInputs run, SaeConfig sae)
+    {
+        var saes = run.Saes.Where(entry => entry.Sae == sae).ToList();
+        return saes.Count > 1 ? saes : [];
+    }
+
     private void Run()
     {
         var clock = Stopwatch.StartNew();
         subjects.ForEach(subject => subject.Folder.Begin(run.Environment, run.AllowDrift));
         using var none = no_grad();
+        JoinHooks();
+        FitBaselines();
         RestoreCheckpoint();
         using var model = run.Model.Load(run.Device);
         TakeMeans(model);
         ForEachBatch("evaluate", tokens, batch => Evaluate(model, batch));
         DescribeLatents(model);
-        var contexts = Batches().SelectMany(batch => batch.Select(context => context.Tokens)).ToList();
-        foreach (var (hook, baseline) in baselines)
-        {
-            ablated[hook] = baseline.CrossEntropies(model, contexts);
-        }
+        var contexts = Batches().SelectMany(batch => batch).ToList();
+        ScoreStreams(model, contexts);
+        var effects = subjects.ConvertAll(subject => CheckDirectEffect(model, subject, contexts));
+        var yardsticks = Yardsticks();
         // One pass served them all: each bears its share of the time.
         var share = clock.Elapsed / subjects.Count;
-        subjects.ForEach(subject => Seal(subject, share));
+        for (int i = 0; i < subjects.Count; i++)
+        {
+            Seal(subjects[i], yardsticks[subjects[i].Target], effects[i], share);
+        }
         subjects.ForEach(subject => subject.Dispose());
+        companions.ForEach(sae => sae.Dispose());
+        baselines.Values.ToList().ForEach(baseline => baseline.Dispose());
     }
 
-    /// <summary>A pass of its own over the text, for baselines that cannot do without.</summary>
+    /// <summary>Finds what is spliced in together with each subject, and loads what is no subject itself.</summary>
+    private void JoinHooks()
+    {
+        foreach (var group in subjects.GroupBy(subject => subject.Config))
+        {
+            var saes = SplicedTogether(run, group.First().Config);
+            if (saes.Count == 0)
+            {
+                continue;
+            }
+            var joined = new AllHooks(saes.Select(entry => Hooked(group, entry.Hook, entry.Sae)));
+            together.Add(joined);
+            foreach (var subject in group)
+            {
+                subject.Together = joined;
+            }
+        }
+
+        HookedSae Hooked(IEnumerable<Subject> group, HookPoint hook, SaeConfig sae)
+        {
+            var own = group.FirstOrDefault(subject => subject.Hook == hook)?.Sae;
+            if (own is null)
+            {
+                own = Subject.LoadTrained(run.SaeFolder(hook, sae)).To(run.Device);
+                companions.Add(own);
+            }
+            return new HookedSae(hook, RunInputs.TargetOf(hook, sae), own);
+        }
+    }
+
+    /// <summary>
+    /// Everything about baselines is decided by training activations, sizes included, so that they are measured in the same
+    /// pass as the SAEs; fitting is done anew after an interruption, and gives the same.
+    /// </summary>
+    private void FitBaselines()
+    {
+        const string Task = "evaluate (baselines)";
+        if (!config.Baselines)
+        {
+            return;
+        }
+        // Each is opened once: opening reads all of it and compares its hash.
+        var opened = new Dictionary<HookPoint, TrainingActivations>();
+        try
+        {
+            foreach (var subject in subjects)
+            {
+                if (!baselines.TryGetValue(subject.Target, out var atTarget))
+                {
+                    progress.Update(Task, baselines.Count, inputs.Count, "hooks");
+                    var components = Opened(subject.Target).Components(Stop);
+                    atTarget = new HookBaselines(subject.Target, components, run.Config.Seed);
+                    baselines.Add(subject.Target, atTarget);
+                }
+                int l0 = Opened(subject.Hook).RoundedL0(subject.Sae, run.Device, Stop);
+                subject.Pca = atTarget.Pca(l0);
+                subject.Random = atTarget.Random(subject.Sae.Features, l0, run.Device);
+            }
+        }
+        finally
+        {
+            opened.Values.ToList().ForEach(activations => activations.Dispose());
+        }
+
+        TrainingActivations Opened(HookPoint hook)
+        {
+            if (!opened.TryGetValue(hook, out var activations))
+            {
+                activations = TrainingActivations.Open(run.HarvestFolder, hook.ToString());
+                opened.Add(hook, activations);
+            }
+            return activations;
+        }
+
+        // Nothing is saved: what a checkpoint holds is not restored yet.
+        void Stop()
+        {
+            if (cancel.IsCancellationRequested)
+            {
+                throw Interrupted(Task);
+            }
+        }
+    }
+
+    /// <summary>A pass of its own over the text, for ablations that cannot do without.</summary>
     private void TakeMeans(Transformer model)
     {
-        var before = baselines.Where(entry => !entry.Value.IsWholeStream).ToList();
+        var before = ablations.Where(entry => !entry.Value.IsWholeStream).ToList();
         if (before.Count == 0)
         {
             return;
@@ -148,31 +275,95 @@ public sealed class EvaluateStage
 
     private void Evaluate(Transformer model, PackedContext[] batch)
     {
-        var clean = CleanBatch.Run(
+        var untouched = CleanBatch.Run(
             model,
             ContextTensor.Of(batch, run.Device),
-            [.. baselines.Keys.Union(subjects.Select(s => s.Hook))]
+            places.Of(batch),
+            [.. inputs.Keys.Union(subjects.Select(s => s.Hook)).Union(together.Select(joined => joined.FirstHook))]
         );
-        double? loss = null;
-        foreach (var group in subjects.Chunk(SplicesAtATime))
+        foreach (var (hook, sums) in inputs)
+        {
+            sums.Add(untouched.Places, CpuKernels.ToArray<float>(untouched.AtHook[hook]));
+        }
+        List<Func<Splice>> splices =
+        [
+            .. subjects.Select(subject => (Func<Splice>)(() => subject.Add(untouched, batch, tokens))),
+            .. together.Select(joined => (Func<Splice>)(() => joined.SpliceOf(untouched))),
+        ];
+        double[]? cleanLossR = null;
+        foreach (var group in splices.Chunk(SplicesAtATime))
         {
             using var scope = NewDisposeScope();
-            loss = clean.Score(model, [.. group.Select(subject => subject.Add(clean, batch))]);
+            cleanLossR = untouched.Score(model, [.. group.Select(make => make())]);
         }
-        cleanLoss += loss!.Value;
-        scored += clean.Scored;
-        foreach (var (hook, baseline) in baselines)
-        {
-            if (baseline.IsWholeStream)
-            {
-                baseline.AddToMean(clean.AtHook[hook]);
-            }
-            else
-            {
-                clean.Score(model, [.. baseline.SplicesOf(clean)]);
-            }
-        }
+        clean.Add(untouched.Places, cleanLossR!);
+        Compare(model, untouched);
         tokens += Tokens(batch);
+    }
+
+    /// <summary>What SAEs are compared with: ablations and baselines.</summary>
+    private void Compare(Transformer model, CleanBatch untouched)
+    {
+        foreach (var (hook, ablation) in ablations)
+        {
+            using var scope = NewDisposeScope();
+            if (ablation.IsWholeStream)
+            {
+                ablation.AddToMean(untouched.AtHook[hook]);
+                continue;
+            }
+            foreach (var splice in ablation.SplicesOf(untouched))
+            {
+                untouched.ScoreLoss(model, splice);
+            }
+        }
+        foreach (var joined in together)
+        {
+            using var scope = NewDisposeScope();
+            if (joined.ZeroOf(untouched) is { } splice)
+            {
+                untouched.ScoreLoss(model, splice);
+            }
+        }
+        foreach (var baseline in baselines.Values.SelectMany(atHook => atHook.All))
+        {
+            using var scope = NewDisposeScope();
+            untouched.ScoreLoss(model, baseline.Add(untouched));
+        }
+    }
+
+    /// <summary>Ablations for which one context's forward serves all.</summary>
+    private void ScoreStreams(Transformer model, List<PackedContext> contexts)
+    {
+        var all = new TokenPlaces(run.Tokenizer).Of(contexts);
+        foreach (var ablation in ablations.Values.Where(ablation => ablation.IsWholeStream))
+        {
+            ablation.ScoreStream(model, contexts, all);
+        }
+        together.ForEach(joined => joined.ScoreZeros(model, contexts, all));
+    }
+
+    private JsonObject? CheckDirectEffect(Transformer model, Subject subject, List<PackedContext> contexts)
+    {
+        string task = $"evaluate (direct effect) {subject.Hook} {subject.Name}";
+        int length = contexts[0].Tokens.Length;
+        var peaks = subject
+            .Examples.Spread(CheckedLatents)
+            .Select(latent => (Latent: latent, At: subject.Peaks.Of(latent)))
+            .Select(peak =>
+                (peak.Latent, contexts[(int)(peak.At!.Value / length)].Tokens[..((int)(peak.At.Value % length) + 1)])
+            );
+        var check = new DirectEffectCheck(model, new HookedSae(subject.Hook, subject.Target, subject.Sae));
+        return DirectEffectCheck.ToJson(check.Of(peaks, config.Batch * length, () => StopIfCancelled(task)));
+    }
+
+    private Dictionary<HookPoint, Yardstick> Yardsticks()
+    {
+        var bootstrap = new Bootstrap(places.Documents, new Xoshiro256(run.Config.Seed, "evaluate", "bootstrap"));
+        return inputs.ToDictionary(
+            entry => entry.Key,
+            entry => new Yardstick(clean, ablations[entry.Key].Zero, entry.Value, bootstrap)
+        );
     }
 
     /// <summary>
@@ -237,9 +428,12 @@ public sealed class EvaluateStage
         if (cancel.IsCancellationRequested)
         {
             SaveCheckpoint();
-            throw new RunInterruptedException($"{task}: interrupted. Run the command again to go on from there.");
+            throw Interrupted(task);
         }
     }
+
+    private static RunInterruptedException Interrupted(string task) =>
+        new($"{task}: interrupted. Run the command again to go on from there.");
 
     /// <summary>What is evaluated.</summary>
     private IEnumerable<PackedContext[]> Batches() => run.Batches(heldOut: true, config.Tokens.Value, config.Batch);
@@ -291,10 +485,18 @@ public sealed class EvaluateStage
             return;
         }
         using var scope = NewDisposeScope();
-        var state = new List<(string, Tensor)> { ("totals", tensor(new[] { cleanLoss, scored, meanTokens, tokens })) };
-        foreach (var (hook, baseline) in baselines)
+        var (lastInSource, documents) = places.State;
+        var state = new List<(string, Tensor)>
         {
-            state.Add(($"{hook}/baseline", tensor(baseline.State)));
+            ("progress", tensor(new[] { meanTokens, tokens, lastInSource, documents })),
+            ("clean", tensor(clean.Sums.State)),
+        };
+        foreach (var (hook, ablation) in ablations)
+        {
+            state.Add(($"{hook}/mean", tensor(ablation.MeanState)));
+            state.Add(($"{hook}/zero ablation", tensor(ablation.Zero.Sums.State)));
+            state.Add(($"{hook}/mean ablation", tensor(ablation.Mean.Sums.State)));
+            state.Add(($"{hook}/inputs", tensor(inputs[hook].Sums.State)));
         }
         foreach (var subject in subjects)
         {
@@ -314,18 +516,23 @@ public sealed class EvaluateStage
         using var scope = NewDisposeScope();
         using var file = SafetensorsFile.Open(checkpoint.Path);
         bool knowsAll =
-            subjects.All(subject => file.Shapes.ContainsKey($"{subject.Folder.Fingerprint}/all"))
-            && baselines.Keys.All(hook => file.Shapes.ContainsKey($"{hook}/baseline"));
+            subjects.All(subject => file.Shapes.ContainsKey($"{subject.Folder.Fingerprint}/reconstruction"))
+            && inputs.Keys.All(hook => file.Shapes.ContainsKey($"{hook}/inputs"));
         if (!knowsAll)
         {
             return;
         }
-        double[] Numbers(string name) => file.Load(name).data<double>().ToArray();
-        double[] totals = Numbers("totals");
-        (cleanLoss, scored, meanTokens, tokens) = (totals[0], (long)totals[1], (long)totals[2], (long)totals[3]);
-        foreach (var (hook, baseline) in baselines)
+        double[] Numbers(string name) => CpuKernels.ToArray<double>(file.Load(name));
+        long[] progressed = CpuKernels.ToArray<long>(file.Load("progress"));
+        (meanTokens, tokens) = (progressed[0], progressed[1]);
+        places.State = ((int)progressed[2], (int)progressed[3]);
+        clean.Sums.State = Numbers("clean");
+        foreach (var (hook, ablation) in ablations)
         {
-            baseline.State = Numbers($"{hook}/baseline");
+            ablation.MeanState = Numbers($"{hook}/mean");
+            ablation.Zero.Sums.State = Numbers($"{hook}/zero ablation");
+            ablation.Mean.Sums.State = Numbers($"{hook}/mean ablation");
+            inputs[hook].Sums.State = Numbers($"{hook}/inputs");
         }
         lastCheckpoint = meanTokens + tokens;
         foreach (var subject in subjects)
@@ -334,24 +541,42 @@ public sealed class EvaluateStage
         }
     }
 
-    private void Seal(Subject subject, TimeSpan wall)
+    private void Seal(Subject subject, Yardstick yardstick, JsonObject? directEffect, TimeSpan wall)
     {
-        var (zero, mean) = ablated[subject.Target];
-        double clean = cleanLoss / scored;
-        double spliced = subject.Spliced.CrossEntropy;
-        var metrics = subject.All.ToJson(run.Model.Config.Width);
-        metrics["scored_tokens"] = scored;
-        metrics["ce_clean"] = clean;
-        metrics["ce_spliced"] = spliced;
-        metrics["ce_zero"] = zero;
+        int width = run.Model.Config.Width;
+        var own = subject.Reconstruction.Sums;
+        double mean = ablations[subject.Target].Mean.CrossEntropy;
+        var metrics = ReconstructionMetrics.ToJson(own.Total(), yardstick.Inputs.Sums.Total(), width);
+        metrics["scored_tokens"] = clean.Tokens;
+        metrics["ce_clean"] = clean.CrossEntropy;
+        Add(metrics, yardstick.CostOf(subject.Spliced));
         metrics["ce_mean"] = mean;
-        metrics["loss_recovered"] = SpliceScore.Recovered(clean, spliced, zero);
-        metrics["loss_recovered_mean"] = SpliceScore.Recovered(clean, spliced, mean);
-        metrics["ce_delta"] = spliced - clean;
-        metrics["kl"] = subject.Spliced.Divergence;
+        metrics["loss_recovered_mean"] = MetricNumber.Of(
+            SpliceScore.Recovered(clean.CrossEntropy, subject.Spliced.CrossEntropy, mean)
+        );
+        metrics["kl"] = subject.Spliced.MeanDivergence;
         metrics["dead_fraction"] = subject.Examples.Dead / (double)subject.Sae.Features;
         metrics["density_histogram"] = subject.Examples.DensityHistogram();
-        metrics["without_bos"] = subject.WithoutBos.ToJson(run.Model.Config.Width);
+        metrics["intervals"] = yardstick.Intervals(
+            subject.Spliced,
+            own,
+            ReconstructionMetrics.SquaredError,
+            ReconstructionMetrics.ActiveLatents
+        );
+        metrics["without_bos"] = ReconstructionMetrics.ToJson(
+            own.Total(except: TokenClass.Bos),
+            yardstick.Inputs.Sums.Total(except: TokenClass.Bos),
+            width
+        );
+        metrics["by_position"] = yardstick.ByPosition(
+            run.Config.Harvest.Context,
+            subject.Spliced,
+            subject.Reconstruction
+        );
+        metrics["by_class"] = yardstick.ByClass(subject.Spliced, subject.Reconstruction);
+        metrics["all_hooks"] = DescribeTogether(subject.Together, yardstick);
+        metrics["baselines"] = DescribeBaselines(subject, yardstick);
+        metrics["direct_effect"] = directEffect;
         metrics["definitions"] = MetricDefinitions.ToJson();
         List<ManifestOutput> outputs =
         [
@@ -367,10 +592,47 @@ public sealed class EvaluateStage
         }
         subject.Folder.Complete(
             outputs,
-            new JsonObject { ["loss_recovered"] = metrics["loss_recovered"]!.DeepClone() },
+            new JsonObject { ["loss_recovered"] = metrics["loss_recovered"]?.DeepClone() },
             run.Provenance(wall)
         );
     }
+
+    private static void Add(JsonObject metrics, JsonObject more)
+    {
+        foreach (var (name, value) in more)
+        {
+            metrics[name] = value?.DeepClone();
+        }
+    }
+
+    /// <summary>Null where an SAE of this name is at one hook only.</summary>
+    private static JsonObject? DescribeTogether(AllHooks? joined, Yardstick yardstick)
+    {
+        if (joined is null)
+        {
+            return null;
+        }
+        var atAll = yardstick with { Zero = joined.Zero };
+        var described = new JsonObject
+        {
+            ["hooks"] = new JsonArray([.. joined.Hooks.Select(hook => (JsonNode)hook.ToString())]),
+        };
+        Add(described, atAll.CostOf(joined.Spliced));
+        described["kl"] = joined.Spliced.MeanDivergence;
+        described["intervals"] = atAll.Intervals(joined.Spliced);
+        return described;
+    }
+
+    /// <summary>Null where the pipeline asks for none.</summary>
+    private JsonObject? DescribeBaselines(Subject subject, Yardstick yardstick) =>
+        subject.Pca is { } pca && subject.Random is { } random
+            ? new JsonObject
+            {
+                ["fitted_rows"] = baselines[subject.Target].Components.Rows,
+                ["pca"] = yardstick.FiguresOf(pca, "directions"),
+                ["random"] = yardstick.FiguresOf(random, "k"),
+            }
+            : null;
 
     private static FileDigest Publish(Subject subject, string name, JsonObject json) =>
         AtomicFile.WriteText(Path.Combine(subject.Folder.Path, name), json.ToJsonString(Indented) + "\n");
@@ -380,6 +642,10 @@ public sealed class EvaluateStage
     {
         public HookPoint Hook => hook;
 
+        public SaeConfig Config => config;
+
+        public string Name { get; } = config.Identifier(run.Model.Config.Width);
+
         /// <summary>Where the reconstruction belongs.</summary>
         public HookPoint Target { get; } = RunInputs.TargetOf(hook, config);
 
@@ -387,17 +653,29 @@ public sealed class EvaluateStage
 
         public Autoencoder Sae { get; } = LoadTrained(run.SaeFolder(hook, config)).To(run.Device);
 
-        public ReconstructionMetrics All { get; } = new(run.Model.Config.Width);
-
-        public ReconstructionMetrics WithoutBos { get; } = new(run.Model.Config.Width);
+        public ReconstructionMetrics Reconstruction { get; } = new();
 
         public SpliceScore Spliced { get; } = new();
 
         public FeatureExamples Examples { get; } = new(config.FeaturesFor(run.Model.Config.Width), run.Tokenizer);
 
+        public LatentPeaks Peaks { get; } = new(config.FeaturesFor(run.Model.Config.Width));
+
+        /// <summary>The SAEs of its name at all hooks; null where it is the only one.</summary>
+        public AllHooks? Together { get; set; }
+
+        /// <summary>Its baselines; null where none are asked for.</summary>
+        public Baseline? Pca { get; set; }
+
+        /// <inheritdoc cref="Pca"/>
+        public Baseline? Random { get; set; }
+
         /// <summary>Takes a batch in, but for its splice.</summary>
+        /// <param name="clean">The batch through the untouched model.</param>
+        /// <param name="batch">Its contexts.</param>
+        /// <param name="first">Tokens evaluated before it.</param>
         /// <returns>That splice, of the caller's dispose scope.</returns>
-        public Splice Add(CleanBatch clean, PackedContext[] batch)
+        public Splice Add(CleanBatch clean, PackedContext[] batch, long first)
         {
             using var scope = NewDisposeScope();
             var xBTD = clean.AtHook[hook];
@@ -405,56 +683,77 @@ public sealed class EvaluateStage
             var reconstructionRD = Sae.Decode(latents);
             float[] values = CpuKernels.ToArray<float>(latents.ValuesBK);
             Measure(
-                batch,
+                clean.Places,
                 CpuKernels.ToArray<float>(clean.AtHook[Target]),
                 CpuKernels.ToArray<float>(reconstructionRD),
                 values
             );
-            Examples.Add(batch, CpuKernels.ToArray<long>(latents.IndicesBK), values);
+            long[] indices = CpuKernels.ToArray<long>(latents.IndicesBK);
+            Examples.Add(batch, indices, values);
+            Peaks.Add(first, clean.Places.Length, indices, values);
             return new Splice(Spliced, Target, reconstructionRD.view(xBTD.shape).MoveToOuterDisposeScope());
         }
 
         /// <summary>Everything summed and kept so far, by name.</summary>
         public IEnumerable<(string Name, Tensor Value)> State() =>
             [
-                ("all", tensor(All.State)),
-                ("without_bos", tensor(WithoutBos.State)),
-                ("spliced", tensor(Spliced.State)),
+                ("reconstruction", tensor(Reconstruction.Sums.State)),
+                .. Shared().Select(part => (part.Name, tensor(part.Sums.State))),
+                .. Peaks.State().Select(part => ($"peaks/{part.Name}", part.Value)),
                 .. Examples.State().Select(part => ($"examples/{part.Name}", part.Value)),
             ];
 
         public void Restore(Func<string, Tensor> load)
         {
-            All.State = load("all").data<double>().ToArray();
-            WithoutBos.State = load("without_bos").data<double>().ToArray();
-            Spliced.State = load("spliced").data<double>().ToArray();
+            Reconstruction.Sums.State = CpuKernels.ToArray<double>(load("reconstruction"));
+            foreach (var (name, sums) in Shared())
+            {
+                sums.State = CpuKernels.ToArray<double>(load(name));
+            }
+            Peaks.Restore(name => load($"peaks/{name}"));
             Examples.Restore(name => load($"examples/{name}"));
         }
 
         public void Dispose() => Sae.Dispose();
 
-        private static Autoencoder LoadTrained(string folder)
+        public static Autoencoder LoadTrained(string folder)
         {
             Manifest.RequireWhole(folder);
             return new SaeLensFormat().Load(folder).Sae;
         }
 
+        /// <summary>Its own splice's sums, and those it has in common with others: each keeps them for itself.</summary>
+        private IEnumerable<(string Name, GroupedSums Sums)> Shared()
+        {
+            yield return ("spliced", Spliced.Sums);
+            if (Together is not null)
+            {
+                yield return ("all hooks/spliced", Together.Spliced.Sums);
+                yield return ("all hooks/zero", Together.Zero.Sums);
+            }
+            foreach (var (name, baseline) in new[] { ("pca", Pca), ("random", Random) })
+            {
+                if (baseline is not null)
+                {
+                    yield return ($"{name}/error", baseline.SquaredError);
+                    yield return ($"{name}/spliced", baseline.Spliced.Sums);
+                }
+            }
+        }
+
         /// <summary>Row-major [R, D], [R, D] and [R, K].</summary>
-        private void Measure(PackedContext[] batch, float[] targetsRD, float[] reconstructionsRD, float[] valuesRK)
+        private void Measure(TokenPlace[] places, float[] targetsRD, float[] reconstructionsRD, float[] valuesRK)
         {
             int d = Sae.Width;
-            int[] tokens = [.. batch.SelectMany(context => context.Tokens)];
-            int kept = valuesRK.Length / tokens.Length;
-            for (int row = 0; row < tokens.Length; row++)
+            int kept = valuesRK.Length / places.Length;
+            for (int row = 0; row < places.Length; row++)
             {
-                var target = targetsRD.AsSpan(row * d, d);
-                var reconstruction = reconstructionsRD.AsSpan(row * d, d);
-                var values = valuesRK.AsSpan(row * kept, kept);
-                All.Add(target, reconstruction, values);
-                if (tokens[row] != run.Tokenizer.BosId)
-                {
-                    WithoutBos.Add(target, reconstruction, values);
-                }
+                Reconstruction.Add(
+                    places[row],
+                    targetsRD.AsSpan(row * d, d),
+                    reconstructionsRD.AsSpan(row * d, d),
+                    valuesRK.AsSpan(row * kept, kept)
+                );
             }
         }
     }

@@ -6,88 +6,71 @@ namespace Pipeline.Evaluate;
 /// <summary>How well x̂ stands for x, summed over tokens in float64 as they stream by: one reading of each row.</summary>
 internal sealed class ReconstructionMetrics
 {
-    private readonly double[] sumD;
-    private long tokens;
-    private double activeLatents;
-    private double latentSum;
-    private double squaredError;
-    private double squaredInput;
-    private double squaredReconstruction;
-    private double dot;
-    private double cosine;
-    private double normRatio;
+    /// <summary>Columns of <see cref="Sums"/>.</summary>
+    public const int ActiveLatents = 0;
+    public const int SquaredError = 2;
+    private const int LatentSum = 1;
+    private const int SquaredReconstruction = 3;
+    private const int Dot = 4;
+    private const int Cosine = 5;
+    private const int NormRatio = 6;
+    private const int Columns = 7;
 
-    public ReconstructionMetrics(int width) => sumD = new double[width];
-
-    /// <summary>Everything summed so far; float64 holds token counts up to 2^53 exactly.</summary>
-    public double[] State
-    {
-        get =>
-            [
-                tokens,
-                activeLatents,
-                latentSum,
-                squaredError,
-                squaredInput,
-                squaredReconstruction,
-                dot,
-                cosine,
-                normRatio,
-                .. sumD,
-            ];
-        set
-        {
-            tokens = (long)value[0];
-            (activeLatents, latentSum, squaredError, squaredInput) = (value[1], value[2], value[3], value[4]);
-            (squaredReconstruction, dot, cosine, normRatio) = (value[5], value[6], value[7], value[8]);
-            value.AsSpan(9).CopyTo(sumD);
-        }
-    }
+    public GroupedSums Sums { get; } = new(Columns);
 
     /// <summary>Adds one token.</summary>
+    /// <param name="place">Where it stands.</param>
     /// <param name="xD">Its activation.</param>
     /// <param name="reconstructionD">x̂.</param>
     /// <param name="valuesK">Its latents' activations.</param>
-    public void Add(ReadOnlySpan<float> xD, ReadOnlySpan<float> reconstructionD, ReadOnlySpan<float> valuesK)
+    public void Add(
+        TokenPlace place,
+        ReadOnlySpan<float> xD,
+        ReadOnlySpan<float> reconstructionD,
+        ReadOnlySpan<float> valuesK
+    )
     {
-        var row = Sums(xD, reconstructionD);
-        tokens++;
+        var (error, input, reconstruction, dot) = Products(xD, reconstructionD);
+        Span<double> row = stackalloc double[Columns];
         foreach (float value in valuesK)
         {
-            activeLatents += value != 0 ? 1 : 0;
-            latentSum += Math.Abs((double)value);
+            row[ActiveLatents] += value != 0 ? 1 : 0;
+            row[LatentSum] += Math.Abs((double)value);
         }
-        squaredError += row.Error;
-        squaredInput += row.Input;
-        squaredReconstruction += row.Reconstruction;
-        dot += row.Dot;
         const double Tiny = 1e-300; // a zero vector counts as cosine 0 and ratio 0, not NaN
-        cosine += row.Dot / Math.Max(Math.Sqrt(row.Input * row.Reconstruction), Tiny);
-        normRatio += Math.Sqrt(row.Reconstruction / Math.Max(row.Input, Tiny));
+        row[SquaredError] = error;
+        row[SquaredReconstruction] = reconstruction;
+        row[Dot] = dot;
+        row[Cosine] = dot / Math.Max(Math.Sqrt(input * reconstruction), Tiny);
+        row[NormRatio] = Math.Sqrt(reconstruction / Math.Max(input, Tiny));
+        Sums.Add(place, row);
     }
 
-    /// <summary>The metrics by the names of metrics.json; <see cref="MetricDefinitions"/> says what each is.</summary>
-    public JsonObject ToJson(int width)
+    /// <summary>The metrics of some tokens by the names of metrics.json; <see cref="MetricDefinitions"/> says what each is.</summary>
+    /// <param name="sums">Of <see cref="Sums"/>.</param>
+    /// <param name="inputs">The same tokens' of the hook's <see cref="InputSums"/>.</param>
+    /// <param name="width">D.</param>
+    public static JsonObject ToJson(ReadOnlySpan<double> sums, ReadOnlySpan<double> inputs, int width)
     {
-        double meanSquaredNorm = sumD.Sum(sum => sum * sum) / tokens;
-        double fvu = squaredError / (squaredInput - meanSquaredNorm);
+        double tokens = InputSums.TokensOf(inputs);
+        double fvu = sums[SquaredError] / InputSums.VarianceOf(inputs);
         return new JsonObject
         {
-            ["tokens"] = tokens,
-            ["l0"] = activeLatents / tokens,
-            ["l1"] = latentSum / tokens,
-            ["fvu"] = fvu,
-            ["explained_variance"] = 1 - fvu,
-            ["nmse_to_zero"] = squaredError / squaredInput,
-            ["mse"] = squaredError / tokens / width,
-            ["cosine"] = cosine / tokens,
-            ["l2_ratio"] = normRatio / tokens,
-            ["relative_bias"] = squaredReconstruction / dot,
+            ["tokens"] = (long)tokens,
+            ["l0"] = MetricNumber.Of(sums[ActiveLatents] / tokens),
+            ["l1"] = MetricNumber.Of(sums[LatentSum] / tokens),
+            ["fvu"] = MetricNumber.Of(fvu),
+            ["explained_variance"] = MetricNumber.Of(1 - fvu),
+            ["nmse_to_zero"] = MetricNumber.Of(sums[SquaredError] / InputSums.SquaredOf(inputs)),
+            ["mse"] = MetricNumber.Of(sums[SquaredError] / tokens / width),
+            ["cosine"] = MetricNumber.Of(sums[Cosine] / tokens),
+            ["l2_ratio"] = MetricNumber.Of(sums[NormRatio] / tokens),
+            ["relative_bias"] = MetricNumber.Of(sums[SquaredReconstruction] / sums[Dot]),
         };
     }
 
-    /// <summary>|x - x̂|², |x|², |x̂|² and x·x̂; adds x to the sum over tokens on the way.</summary>
-    private (double Error, double Input, double Reconstruction, double Dot) Sums(
+    /// <summary>|x - x̂|², |x|², |x̂|² and x·x̂.</summary>
+    public static (double Error, double Input, double Reconstruction, double Dot) Products(
         ReadOnlySpan<float> xD,
         ReadOnlySpan<float> yD
     )
@@ -98,7 +81,6 @@ internal sealed class ReconstructionMetrics
             Vector<double>.Zero,
             Vector<double>.Zero
         );
-        int half = Vector<double>.Count;
         int i = 0;
         for (; i + Vector<float>.Count <= xD.Length; i += Vector<float>.Count)
         {
@@ -109,8 +91,6 @@ internal sealed class ReconstructionMetrics
             inputs += (x0 * x0) + (x1 * x1);
             reconstructions += (y0 * y0) + (y1 * y1);
             dots += (x0 * y0) + (x1 * y1);
-            (new Vector<double>(sumD, i) + x0).CopyTo(sumD, i);
-            (new Vector<double>(sumD, i + half) + x1).CopyTo(sumD, i + half);
         }
         var sums = (
             Error: Vector.Sum(errors),
@@ -126,7 +106,6 @@ internal sealed class ReconstructionMetrics
             sums.Input += x * x;
             sums.Reconstruction += y * y;
             sums.Dot += x * y;
-            sumD[i] += x;
         }
         return sums;
     }

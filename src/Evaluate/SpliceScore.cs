@@ -1,3 +1,4 @@
+using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -8,18 +9,34 @@ namespace Pipeline.Evaluate;
 /// <param name="Score">What it costs is added there.</param>
 /// <param name="Hook">Where.</param>
 /// <param name="ValueBTD">What.</param>
-internal sealed record Splice(SpliceScore Score, HookPoint Hook, Tensor ValueBTD);
+internal sealed record Splice(SpliceScore Score, HookPoint Hook, Tensor ValueBTD)
+{
+    /// <summary>What else is replaced beyond that hook; null for nothing.</summary>
+    public ForwardHooks? Later { get; init; }
+
+    /// <summary>The residual stream after the last block, [B, T, D].</summary>
+    public Tensor ForwardResidual(Transformer model, Tensor tokensBT) =>
+        model.ForwardResidualWith(tokensBT, Hook, ValueBTD, Later);
+}
 
 /// <summary>A batch through the untouched model: what every splice of it is compared with.</summary>
 /// <param name="TokensBT">int64.</param>
+/// <param name="Places">Of its tokens, [B x T].</param>
 /// <param name="ResidBTD">After the last block.</param>
 /// <param name="AtHook">What is at each hook, [B, T, D].</param>
-internal sealed record CleanBatch(Tensor TokensBT, Tensor ResidBTD, IReadOnlyDictionary<HookPoint, Tensor> AtHook)
+internal sealed record CleanBatch(
+    Tensor TokensBT,
+    TokenPlace[] Places,
+    Tensor ResidBTD,
+    IReadOnlyDictionary<HookPoint, Tensor> AtHook
+)
 {
-    /// <summary>Next tokens.</summary>
-    public long Scored => TokensBT.shape[0] * (TokensBT.shape[1] - 1);
-
-    public static CleanBatch Run(Transformer model, Tensor tokensBT, IReadOnlyList<HookPoint> hooks)
+    public static CleanBatch Run(
+        Transformer model,
+        Tensor tokensBT,
+        TokenPlace[] places,
+        IReadOnlyList<HookPoint> hooks
+    )
     {
         var atHook = new Dictionary<HookPoint, Tensor>();
         var readers = new ForwardHooks();
@@ -28,52 +45,85 @@ internal sealed record CleanBatch(Tensor TokensBT, Tensor ResidBTD, IReadOnlyDic
             // The block's scope ends before this batch does.
             readers.Read(hook, x => atHook[hook] = x.clone().MoveToOuterDisposeScope());
         }
-        return new CleanBatch(tokensBT, model.ForwardResidual(tokensBT, readers), atHook);
+        return new CleanBatch(tokensBT, places, model.ForwardResidual(tokensBT, readers), atHook);
     }
 
     /// <summary>Runs each splice from its hook on, and scores them together: the clean logits are computed once for all.</summary>
-    /// <returns>Cross-entropy of the untouched model, summed over the next tokens, nats.</returns>
-    public double Score(Transformer model, IReadOnlyList<Splice> splices)
+    /// <returns>Cross-entropy of the untouched model at each next token, [B x (T - 1)], nats.</returns>
+    public double[] Score(Transformer model, IReadOnlyList<Splice> splices)
     {
         using var scope = NewDisposeScope();
-        var splicedBTD = splices.Select(s => model.ForwardResidualWith(TokensBT, s.Hook, s.ValueBTD)).ToList();
+        var splicedBTD = splices.Select(splice => splice.ForwardResidual(model, TokensBT)).ToList();
         var scores = NextToken.Compare(model, ResidBTD, splicedBTD, TokensBT);
         for (int i = 0; i < splices.Count; i++)
         {
-            splices[i].Score.Add(scores.Others[i].Loss, scores.Others[i].Divergence, Scored);
+            splices[i].Score.Add(Places, scores.Others[i].LossR, scores.Others[i].DivergenceR);
         }
-        return scores.Loss;
+        return scores.LossR;
+    }
+
+    /// <summary>The same of one splice's cross-entropy alone, without the clean logits and the divergence from them.</summary>
+    public void ScoreLoss(Transformer model, Splice splice)
+    {
+        using var scope = NewDisposeScope();
+        var lossesBT = NextToken.Losses(model, splice.ForwardResidual(model, TokensBT), TokensBT);
+        splice.Score.Add(Places, CpuKernels.ToArray<double>(lossesBT.to(float64)));
     }
 }
 
-/// <summary>Cross-entropy and divergence of a model with one hook's value replaced, over all batches.</summary>
+/// <summary>Cross-entropy and divergence of a model with values replaced, over all batches and in groups of tokens.</summary>
 internal sealed class SpliceScore
 {
-    private double loss;
-    private double divergence;
-    private long scored;
+    private const int Scored = 0;
+    private const int Loss = 1;
+    private const int Divergence = 2;
+    private const int Columns = 3;
+
+    public GroupedSums Sums { get; } = new(Columns);
+
+    /// <summary>Next tokens.</summary>
+    public long Tokens => (long)Sums.Total()[Scored];
 
     /// <summary>Mean cross-entropy, nats a token.</summary>
-    public double CrossEntropy => loss / scored;
+    public double CrossEntropy => CrossEntropyOf(Sums.Total());
 
     /// <summary>Mean KL(clean ‖ spliced), nats a token.</summary>
-    public double Divergence => divergence / scored;
-
-    /// <summary>Everything summed so far.</summary>
-    public double[] State
+    public double MeanDivergence
     {
-        get => [loss, divergence, scored];
-        set => (loss, divergence, scored) = (value[0], value[1], (long)value[2]);
+        get
+        {
+            double[] total = Sums.Total();
+            return total[Divergence] / total[Scored];
+        }
     }
 
-    /// <param name="batchLoss">Cross-entropy, summed over the batch's next tokens.</param>
-    /// <param name="batchDivergence">KL(clean ‖ spliced), summed alike.</param>
-    /// <param name="tokens">Next tokens.</param>
-    public void Add(double batchLoss, double batchDivergence, long tokens)
+    public static double TokensOf(ReadOnlySpan<double> sums) => sums[Scored];
+
+    public static double CrossEntropyOf(ReadOnlySpan<double> sums) => sums[Loss] / sums[Scored];
+
+    /// <summary>Cross-entropy of every resample.</summary>
+    public double[] CrossEntropiesOf(Bootstrap bootstrap)
     {
-        loss += batchLoss;
-        divergence += batchDivergence;
-        scored += tokens;
+        double[] scoredR = bootstrap.Totals(Sums.ByDocument(Scored, bootstrap.Documents));
+        double[] lossR = bootstrap.Totals(Sums.ByDocument(Loss, bootstrap.Documents));
+        return [.. lossR.Zip(scoredR, (loss, scored) => loss / scored)];
+    }
+
+    /// <summary>Adds a batch: what is predicted from a token counts at that token's place.</summary>
+    /// <param name="places">[B x T]</param>
+    /// <param name="lossR">Cross-entropy of each next token, R = B x (T - 1).</param>
+    /// <param name="divergenceR">KL(clean ‖ spliced) alike; null where nobody asks for it.</param>
+    public void Add(TokenPlace[] places, double[] lossR, double[]? divergenceR = null)
+    {
+        int contexts = places.Length - lossR.Length; // each predicts one token fewer than it has
+        int positions = places.Length / contexts;
+        Span<double> row = stackalloc double[Columns];
+        row[Scored] = 1;
+        for (int r = 0; r < lossR.Length; r++)
+        {
+            (row[Loss], row[Divergence]) = (lossR[r], divergenceR?[r] ?? 0);
+            Sums.Add(places[(r / (positions - 1) * positions) + (r % (positions - 1))], row);
+        }
     }
 
     /// <summary>1 where a splice costs nothing, 0 where it costs what the baseline costs.</summary>

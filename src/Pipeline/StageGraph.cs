@@ -34,13 +34,21 @@ internal sealed class StageGraph
     {
         Run = run;
         Harvest = HarvestStage.Folder(run);
+        var trained = run.Saes.ToDictionary(
+            entry => entry,
+            entry => TrainStage.Folder(run, entry.Hook, entry.Sae, Harvest.Fingerprint)
+        );
         Saes =
         [
             .. run.Saes.Select(entry =>
             {
-                var train = TrainStage.Folder(run, entry.Hook, entry.Sae, Harvest.Fingerprint);
-                var evaluate = EvaluateStage.Folder(run, entry.Hook, entry.Sae, train.Fingerprint);
-                return new SaeNode(entry.Hook, entry.Sae, train, evaluate);
+                var evaluate = EvaluateStage.Folder(
+                    run,
+                    entry.Hook,
+                    entry.Sae,
+                    (hook, sae) => trained[(hook, sae)].Fingerprint
+                );
+                return new SaeNode(entry.Hook, entry.Sae, trained[entry], evaluate);
             }),
         ];
         Scaling =

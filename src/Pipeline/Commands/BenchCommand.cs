@@ -280,7 +280,12 @@ internal static class BenchCommand
                         },
                     ],
                 },
-                Evaluate = new EvaluateConfig { Tokens = tokens, Batch = Contexts.Of(parsed) },
+                Evaluate = new EvaluateConfig
+                {
+                    Tokens = tokens,
+                    Batch = Contexts.Of(parsed),
+                    Baselines = false,
+                },
             };
             return measure(RunInputs.Open(config, "bench", folder, TorchSharp.torch.CPU));
         });

@@ -16,6 +16,10 @@ public sealed record EvaluateConfig
     [AtLeast(1)]
     public TokenCount CheckpointEvery { get; init; } = new(100_000);
 
+    /// <summary>Whether every autoencoder is compared with two reconstructions of its size that took no training: PCA and a
+    /// random dictionary, both fitted to the harvest. Default true; it about doubles the evaluation's time.</summary>
+    public bool Baselines { get; init; } = true;
+
     /// <summary>Latents of each autoencoder described by N2G, patterns of tokens that predict where they fire, spread evenly
     /// over the living ones. Default 0. Each takes some hundred short forward passes.</summary>
     [AtLeast(0)]

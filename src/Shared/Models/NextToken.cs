@@ -4,10 +4,13 @@ using static TorchSharp.torch;
 
 namespace Pipeline.Shared.Models;
 
-/// <summary>A clean forward's next-token scores and those of forwards compared with it, summed over tokens, nats.</summary>
-/// <param name="Loss">Cross-entropy of the clean forward.</param>
+/// <summary>
+/// A clean forward's next-token scores and those of forwards compared with it, nats, row by row: R = B x (T - 1) rows, those
+/// of a context one after the other.
+/// </summary>
+/// <param name="LossR">Cross-entropy of the clean forward.</param>
 /// <param name="Others">Of each other forward its cross-entropy, and KL(clean ‖ other).</param>
-public sealed record NextTokenScores(double Loss, IReadOnlyList<(double Loss, double Divergence)> Others);
+public sealed record NextTokenScores(double[] LossR, IReadOnlyList<(double[] LossR, double[] DivergenceR)> Others);
 
 /// <summary>
 /// Next-token prediction scores, in nats. Logits come to be for so many rows at a time that they never take more than
@@ -77,8 +80,8 @@ public static class NextToken
         using var scope = NewDisposeScope();
         var targetsR = TargetsR(tokensBT);
         var othersRD = othersBTD.Select(RowsRD).ToList();
-        double loss = 0;
-        var others = new (double Loss, double Divergence)[othersRD.Count];
+        var lossR = new double[targetsR.numel()];
+        var others = othersRD.ConvertAll(_ => (LossR: new double[lossR.Length], DivergenceR: new double[lossR.Length]));
         foreach (var (first, cleanRD) in Chunks(model, RowsRD(cleanBTD)))
         {
             using var chunk = NewDisposeScope();
@@ -86,50 +89,56 @@ public static class NextToken
             var clean = CpuKernels.MayCompute(cleanRD)
                 ? ByKernel(model.Unembed(cleanRD), targetsR.narrow(0, first, rows))
                 : ByTensors(model.Unembed(cleanRD), targetsR.narrow(0, first, rows));
-            loss += clean.Loss;
-            for (int i = 0; i < others.Length; i++)
+            clean.LossR.CopyTo(lossR, first);
+            for (int i = 0; i < others.Count; i++)
             {
                 using var one = NewDisposeScope();
-                var (ownLoss, divergence) = clean.Score(model.Unembed(othersRD[i].narrow(0, first, rows)));
-                others[i] = (others[i].Loss + ownLoss, others[i].Divergence + divergence);
+                var own = clean.Score(model.Unembed(othersRD[i].narrow(0, first, rows)));
+                own.LossR.CopyTo(others[i].LossR, first);
+                own.DivergenceR.CopyTo(others[i].DivergenceR, first);
             }
         }
-        return new NextTokenScores(loss, others);
+        return new NextTokenScores(lossR, others);
     }
 
     /// <summary>
-    /// Cross-entropy summed over the next tokens of contexts for all of which the residual stream is the same: what is
-    /// predicted depends on the position alone.
+    /// Cross-entropy of each next token of contexts for all of which the residual stream is the same: what is predicted
+    /// depends on the position alone.
     /// </summary>
     /// <param name="model">The model whose unembedding is used.</param>
     /// <param name="residTD">The residual stream after the last block.</param>
     /// <param name="contexts">T ids each.</param>
-    public static unsafe double LossOfSharedStream(Transformer model, Tensor residTD, IReadOnlyList<int[]> contexts)
+    /// <returns>T - 1 a context, nats.</returns>
+    public static unsafe double[][] LossesOfSharedStream(
+        Transformer model,
+        Tensor residTD,
+        IReadOnlyList<int[]> contexts
+    )
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(residTD);
         ArgumentNullException.ThrowIfNull(contexts);
         using var scope = NewDisposeScope();
         int vocabulary = model.Config.Vocabulary;
-        double loss = 0;
+        double[][] losses = [.. contexts.Select(tokens => new double[tokens.Length - 1])];
         foreach (var (first, rowsRD) in Chunks(model, residTD.narrow(0, 0, residTD.shape[0] - 1)))
         {
             using var chunk = NewDisposeScope();
             var logProbabilitiesRV = model.Unembed(rowsRD).log_softmax(-1).cpu();
             float* values = CpuKernels.Floats(logProbabilitiesRV);
-            foreach (int[] tokens in contexts)
+            for (int context = 0; context < contexts.Count; context++)
             {
                 for (long row = 0; row < rowsRD.shape[0]; row++)
                 {
-                    loss -= values[(row * vocabulary) + tokens[first + row + 1]];
+                    losses[context][first + row] = -values[(row * vocabulary) + contexts[context][first + row + 1]];
                 }
             }
         }
-        return loss;
+        return losses;
     }
 
     /// <summary>The plain form: log-softmaxes as tensors, on any device.</summary>
-    internal static (double Loss, Func<Tensor, (double Loss, double Divergence)> Score) ByTensors(
+    internal static (double[] LossR, Func<Tensor, (double[] LossR, double[] DivergenceR)> Score) ByTensors(
         Tensor cleanLogitsRV,
         Tensor targetsR
     )
@@ -139,20 +148,22 @@ public static class NextToken
         cleanLogitsRV.Dispose();
         return (Loss(cleanRV), Score);
 
-        (double Loss, double Divergence) Score(Tensor logitsRV)
+        (double[] LossR, double[] DivergenceR) Score(Tensor logitsRV)
         {
             var otherRV = logitsRV.log_softmax(-1);
             logitsRV.Dispose();
             using var probabilitiesRV = cleanRV.exp();
             using var differenceRV = cleanRV - otherRV;
-            return (Loss(otherRV), probabilitiesRV.mul_(differenceRV).sum(float64).item<double>());
+            var divergenceR = probabilitiesRV.mul_(differenceRV).sum(-1, type: float64);
+            return (Loss(otherRV), CpuKernels.ToArray<double>(divergenceR));
         }
 
-        double Loss(Tensor logProbabilitiesRV) => -logProbabilitiesRV.gather(1, targetsR1).sum(float64).item<double>();
+        double[] Loss(Tensor logProbabilitiesRV) =>
+            CpuKernels.ToArray<double>(-logProbabilitiesRV.gather(1, targetsR1).squeeze(1).to(float64));
     }
 
-    /// <summary>The same on the CPU without further matrices of the logits' size; rows in parallel, summed in order.</summary>
-    internal static unsafe (double Loss, Func<Tensor, (double Loss, double Divergence)> Score) ByKernel(
+    /// <summary>The same on the CPU without further matrices of the logits' size; rows in parallel.</summary>
+    internal static unsafe (double[] LossR, Func<Tensor, (double[] LossR, double[] DivergenceR)> Score) ByKernel(
         Tensor cleanLogitsRV,
         Tensor targetsR
     )
@@ -161,8 +172,7 @@ public static class NextToken
         int vocabulary = (int)cleanLogitsRV.shape[1];
         float* clean = CpuKernels.Floats(cleanLogitsRV);
         double[] cleanLogSumR = new double[targets.Length];
-        double[] lossR = new double[targets.Length];
-        double[] divergenceR = new double[targets.Length];
+        double[] cleanLossR = new double[targets.Length];
         Parallel.For(
             0,
             targets.Length,
@@ -170,13 +180,15 @@ public static class NextToken
             row =>
             {
                 cleanLogSumR[row] = LogitKernel.LogSumExp(Row(clean, row));
-                lossR[row] = cleanLogSumR[row] - Row(clean, row)[(int)targets[row]];
+                cleanLossR[row] = cleanLogSumR[row] - Row(clean, row)[(int)targets[row]];
             }
         );
-        return (lossR.Sum(), Score);
+        return (cleanLossR, Score);
 
-        (double Loss, double Divergence) Score(Tensor logitsRV)
+        (double[] LossR, double[] DivergenceR) Score(Tensor logitsRV)
         {
+            double[] lossR = new double[targets.Length];
+            double[] divergenceR = new double[targets.Length];
             float* other = CpuKernels.Floats(logitsRV);
             Parallel.For(
                 0,
@@ -191,7 +203,7 @@ public static class NextToken
                     divergenceR[row] = LogitKernel.Divergence(cleanV, cleanLogSumR[row], otherV, logSum);
                 }
             );
-            return (lossR.Sum(), divergenceR.Sum());
+            return (lossR, divergenceR);
         }
 
         ReadOnlySpan<float> Row(float* values, int row) => new(values + ((long)row * vocabulary), vocabulary);

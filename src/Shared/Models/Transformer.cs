@@ -43,7 +43,9 @@ public sealed class Transformer : IDisposable
     /// <param name="tokensBT">int64 ids, for hooks inside a block.</param>
     /// <param name="hook">Where.</param>
     /// <param name="value">Stays the caller's.</param>
-    public Tensor ForwardResidualWith(Tensor tokensBT, HookPoint hook, Tensor value)
+    /// <param name="later">What is called beyond that hook; made for this call, which may add the value to it as one more
+    /// replacement.</param>
+    public Tensor ForwardResidualWith(Tensor tokensBT, HookPoint hook, Tensor value, ForwardHooks? later = null)
     {
         int? first = hook.Site switch
         {
@@ -52,8 +54,8 @@ public sealed class Transformer : IDisposable
             _ => null,
         };
         return first is { } layer
-            ? Blocks(value.alias(), layer, Config.Layers, null)
-            : ForwardResidual(tokensBT, new ForwardHooks().Replace(hook, _ => value.alias()));
+            ? Blocks(value.alias(), layer, Config.Layers, later)
+            : ForwardResidual(tokensBT, (later ?? new ForwardHooks()).Replace(hook, _ => value.alias()));
     }
 
     /// <summary>Runs blocks up to the deepest hooked one and no further; readers are all there is to see of it.</summary>

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Pipeline.Evaluate;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -10,11 +11,21 @@ public class ReconstructionMetricsTests
     [Fact]
     public void Every_metric_is_what_its_definition_says()
     {
-        var metrics = new ReconstructionMetrics(2);
-        metrics.Add([3, 4], [3, 0], [5]);
-        metrics.Add([0, 2], [0, 2], [0]);
-
-        var json = metrics.ToJson(2);
+        var json = Measure(
+            [
+                [3, 4],
+                [0, 2],
+            ],
+            [
+                [3, 0],
+                [0, 2],
+            ],
+            [
+                [5],
+                [0],
+            ],
+            new TokenPlace[2]
+        );
 
         double Value(string name) => json[name]!.GetValue<double>();
         json["tokens"]!.GetValue<long>().Should().Be(2);
@@ -27,6 +38,30 @@ public class ReconstructionMetricsTests
         Value("cosine").Should().BeApproximately((0.6 + 1) / 2, 1e-12);
         Value("l2_ratio").Should().BeApproximately((0.6 + 1) / 2, 1e-12);
         Value("relative_bias").Should().BeApproximately(13 / 13.0, 1e-12);
+    }
+
+    [Fact]
+    public void Of_activations_that_are_all_the_same_fvu_is_undefined_and_the_rest_is_not()
+    {
+        var json = Measure(
+            [
+                [3, 4],
+                [3, 4],
+            ],
+            [
+                [3, 0],
+                [3, 4],
+            ],
+            [
+                [5],
+                [0],
+            ],
+            new TokenPlace[2]
+        );
+
+        json.ContainsKey("fvu").Should().BeTrue();
+        json["fvu"].Should().BeNull();
+        json["nmse_to_zero"]!.GetValue<double>().Should().BeApproximately(16 / 50.0, 1e-12);
     }
 
     /// <summary>The plain form: tensors in float64, each definition written out.</summary>
@@ -43,14 +78,13 @@ public class ReconstructionMetricsTests
         x[4].zero_();
         var y = x + (0.2 * randn(50, width));
         var latents = nn.functional.relu(randn(50, 9));
-        var metrics = new ReconstructionMetrics(width);
-        for (int row = 0; row < 50; row++)
-        {
-            metrics.Add(Row(x), Row(y), Row(latents));
-            float[] Row(Tensor matrix) => matrix[row].data<float>().ToArray();
-        }
+        // However they are grouped, the total is of all.
+        TokenPlace[] places =
+        [
+            .. Enumerable.Range(0, 50).Select(i => new TokenPlace(i % 4, (TokenClass)(i % 3), i / 9)),
+        ];
 
-        var json = metrics.ToJson(width);
+        var json = Measure(Rows(x), Rows(y), Rows(latents), places);
 
         var (x64, y64) = (x.to(float64), y.to(float64));
         var error = (x64 - y64).square().sum();
@@ -71,5 +105,21 @@ public class ReconstructionMetricsTests
             double value = expected.item<double>();
             json[name]!.GetValue<double>().Should().BeApproximately(value, (1e-9 * Math.Abs(value)) + 1e-12, name);
         }
+
+        static float[][] Rows(Tensor matrix) =>
+            [.. Enumerable.Range(0, (int)matrix.shape[0]).Select(row => matrix[row].data<float>().ToArray())];
+    }
+
+    private static JsonObject Measure(float[][] x, float[][] y, float[][] latents, TokenPlace[] places)
+    {
+        int width = x[0].Length;
+        var metrics = new ReconstructionMetrics();
+        var inputs = new InputSums(width);
+        inputs.Add(places, x.SelectMany(row => row).ToArray());
+        for (int row = 0; row < x.Length; row++)
+        {
+            metrics.Add(places[row], x[row], y[row], latents[row]);
+        }
+        return ReconstructionMetrics.ToJson(metrics.Sums.Total(), inputs.Sums.Total(), width);
     }
 }

@@ -24,12 +24,15 @@ public class NextTokenTests
         var kernel = NextToken.ByKernel(cleanRV.clone(), targetsR);
         var plain = NextToken.ByTensors(cleanRV.to(float64), targetsR);
 
-        kernel.Loss.Should().BeApproximately(plain.Loss, 1e-5);
         var (loss, divergence) = kernel.Score(otherRV.clone());
         var (expectedLoss, expectedDivergence) = plain.Score(otherRV.to(float64));
-        loss.Should().BeApproximately(expectedLoss, 1e-5);
-        divergence.Should().BeApproximately(expectedDivergence, 1e-5);
-        kernel.Score(cleanRV.clone()).Divergence.Should().BeApproximately(0, 1e-12);
+        for (int row = 0; row < 6; row++)
+        {
+            kernel.LossR[row].Should().BeApproximately(plain.LossR[row], 1e-5);
+            loss[row].Should().BeApproximately(expectedLoss[row], 1e-5);
+            divergence[row].Should().BeApproximately(expectedDivergence[row], 1e-5);
+        }
+        kernel.Score(cleanRV.clone()).DivergenceR.Sum().Should().BeApproximately(0, 1e-12);
     }
 
     [Fact]
@@ -80,10 +83,10 @@ public class NextTokenTests
             expectedOther -= other.gather(1, targets.unsqueeze(1)).sum(float64).item<double>();
             expectedDivergence += (clean.exp() * (clean - other)).sum(float64).item<double>();
         }
-        scores.Loss.Should().BeApproximately(expectedLoss, 1e-6 * expectedLoss);
+        scores.LossR.Sum().Should().BeApproximately(expectedLoss, 1e-6 * expectedLoss);
         loss.Should().BeApproximately(expectedLoss, 1e-6 * expectedLoss);
-        scores.Others[0].Loss.Should().BeApproximately(expectedOther, 1e-6 * expectedOther);
-        scores.Others[0].Divergence.Should().BeApproximately(expectedDivergence, 1e-3);
+        scores.Others[0].LossR.Sum().Should().BeApproximately(expectedOther, 1e-6 * expectedOther);
+        scores.Others[0].DivergenceR.Sum().Should().BeApproximately(expectedDivergence, 1e-3);
     }
 
     [Fact]

@@ -130,6 +130,82 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         Run(folder.Path, "evaluate.tokens=300").Should().Be(3);
     }
 
+    [Fact]
+    public void Figures_of_groups_add_up_to_those_of_all_tokens_and_baselines_have_the_size_of_the_SAE()
+    {
+        using var folder = new TempFolder();
+        Run(folder.Path);
+        foreach (var metrics in Metrics(folder.Path))
+        {
+            foreach (string grouping in new[] { "by_position", "by_class" })
+            {
+                var groups = metrics[grouping]!.AsArray();
+                double Sum(string of, string weight) =>
+                    groups.Sum(group => (Number(group!, of) ?? 0) * Number(group!, weight)!.Value);
+                groups.Should().HaveCountGreaterThan(3);
+                groups.Sum(group => Number(group!, "tokens")).Should().Be(Number(metrics, "tokens"));
+                groups.Sum(group => Number(group!, "scored_tokens")).Should().Be(Number(metrics, "scored_tokens"));
+                foreach (string name in new[] { "ce_clean", "ce_spliced", "ce_zero" })
+                {
+                    double mean = Sum(name, "scored_tokens") / Number(metrics, "scored_tokens")!.Value;
+                    mean.Should().BeApproximately(Number(metrics, name)!.Value, 1e-9, $"{grouping} {name}");
+                }
+                double l0 = Sum("l0", "tokens") / Number(metrics, "tokens")!.Value;
+                l0.Should().BeApproximately(Number(metrics, "l0")!.Value, 1e-9);
+            }
+            var intervals = metrics["intervals"]!;
+            foreach (string name in new[] { "loss_recovered", "ce_delta", "fvu", "l0" })
+            {
+                double[] ends = [.. intervals[name]!.AsArray().Select(end => end!.GetValue<double>())];
+                Number(metrics, name).Should().BeInRange(ends[0], ends[1], name);
+            }
+            metrics["all_hooks"]!["hooks"]!.AsArray().Should().HaveCount(2);
+            Number(metrics["all_hooks"]!, "ce_zero")
+                .Should()
+                .BeApproximately(Number(metrics, "ce_zero")!.Value, 1e-6, "an empty stream is empty at whichever hook");
+            var (pca, random) = (metrics["baselines"]!["pca"]!, metrics["baselines"]!["random"]!);
+            Number(pca, "directions").Should().Be(4);
+            Number(random, "k").Should().Be(4);
+            Number(pca, "fvu").Should().BeInRange(0, 1);
+            Number(random, "loss_recovered").Should().BeLessThan(Number(metrics, "loss_recovered")!.Value);
+            Number(metrics["direct_effect"]!, "latents").Should().BeInRange(1, 32);
+            metrics
+                .AsObject()
+                .Select(entry => entry.Key)
+                .Except(["definitions"])
+                .Should()
+                .BeSubsetOf(metrics["definitions"]!.AsObject().Select(entry => entry.Key), "each has its definition");
+        }
+    }
+
+    [Fact]
+    public void Without_baselines_every_other_figure_is_the_same()
+    {
+        using var folder = new TempFolder();
+        Run(folder.Path);
+        var before = Metrics(folder.Path);
+
+        Run(folder.Path, "evaluate.baselines=false").Should().Be(3);
+
+        foreach (var (with, without) in before.Zip(Metrics(folder.Path)))
+        {
+            with["baselines"].Should().NotBeNull();
+            without["baselines"].Should().BeNull();
+            with["baselines"] = null;
+            with.ToJsonString().Should().Be(without.ToJsonString());
+        }
+    }
+
+    private static double? Number(JsonNode json, string key) => json[key]?.GetValue<double>();
+
+    private static List<JsonNode> Metrics(string folder) =>
+        [
+            .. Directory
+                .EnumerateFiles(Path.Combine(folder, "evaluate"), "metrics.json", SearchOption.AllDirectories)
+                .Order(StringComparer.Ordinal)
+                .Select(path => JsonNode.Parse(File.ReadAllText(path))!),
+        ];
+
     private int Run(string folder, params string[] settings) =>
         Run(folder, new SilentProgress(), CancellationToken.None, settings);
 

@@ -75,6 +75,16 @@ public sealed class StalenessTests : IDisposable
         before.Should().BeSubsetOf(ArtifactHashes.Of(folder.Path));
     }
 
+    [Fact]
+    public void An_SAE_trained_at_one_hook_more_is_evaluated_at_all_of_its_hooks_again_as_they_are_spliced_together()
+    {
+        const string OneHook =
+            "train.saes=[{architecture: topk, expansion: 2, k: 4, learningRate: 0.001, deadAfter: 1000, hooks: [blocks.0.hook_resid_post]}]";
+        Make(OneHook).Should().Be(4); // harvest, training, evaluation, report
+
+        Make().Should().Be(4); // the other hook's training, two evaluations, the report
+    }
+
     [Theory]
     [InlineData("seed=4", 6, "config.seed was 3, now 4")]
     [InlineData("harvest.context=16", 6, "config.context was 32, now 16")]
