@@ -1,3 +1,5 @@
+using System.Buffers;
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
@@ -49,7 +51,7 @@ internal sealed class FeatureDashboards : IDisposable
     private readonly FeatureExamples examples;
     private readonly SampledActivations sample;
     private readonly LatentNeighbours neighbours;
-    private readonly Dictionary<int, JsonEncodedText> texts = [];
+    private readonly ConcurrentDictionary<int, JsonEncodedText> texts = [];
 
     /// <summary>Latents described, ascending.</summary>
     private readonly int[] described;
@@ -171,12 +173,24 @@ internal sealed class FeatureDashboards : IDisposable
         using var scope = NewDisposeScope();
         var nearest = neighbours.ByCosine(latents);
         var logits = LogitsOf(latents);
+        var patterns = latents.Select(PatternsOf).ToList();
+        var lines = new ArrayBufferWriter<byte>[latents.Length];
+        Parallel.For(
+            0,
+            latents.Length,
+            CpuKernels.Threads,
+            i =>
+            {
+                lines[i] = new ArrayBufferWriter<byte>();
+                using var json = new Utf8JsonWriter(lines[i], Relaxed);
+                WriteLatent(json, latents[i], nearest[i], logits[i], patterns[i]);
+            }
+        );
         stream.Write("{\"latents\": [\n"u8);
-        for (int i = 0; i < latents.Length; i++)
+        for (int i = 0; i < lines.Length; i++)
         {
             stream.Write(i == 0 ? ""u8 : ",\n"u8);
-            using var json = new Utf8JsonWriter(stream, Relaxed);
-            WriteLatent(json, latents[i], nearest[i], logits[i]);
+            stream.Write(lines[i].WrittenSpan);
         }
         stream.Write("\n]}\n"u8);
     }
@@ -185,7 +199,8 @@ internal sealed class FeatureDashboards : IDisposable
         Utf8JsonWriter json,
         int latent,
         Neighbour[] nearest,
-        ((int Token, float Value)[] Top, (int Token, float Value)[] Bottom) logits
+        ((int Token, float Value)[] Top, (int Token, float Value)[] Bottom) logits,
+        N2GLatent? patterns
     )
     {
         json.WriteStartObject();
@@ -200,13 +215,8 @@ internal sealed class FeatureDashboards : IDisposable
         WriteLogits(json, "bottom_logits", logits.Bottom);
         WriteNeighbours(json, "nearest_cosine", nearest);
         WriteNeighbours(json, "nearest_coactivation", neighbours.ByCoactivation(latent));
-        WritePatterns(json, latent);
-        json.WriteStartArray("top");
-        foreach (var example in examples.Of(latent))
-        {
-            WriteExample(json, example);
-        }
-        json.WriteEndArray();
+        WritePatterns(json, patterns);
+        WriteArray(json, "top", [.. examples.Of(latent)], example => WriteExample(json, example));
         WriteQuantiles(json, latent);
         json.WriteEndObject();
     }
@@ -253,21 +263,30 @@ internal sealed class FeatureDashboards : IDisposable
             }
         );
 
-    private void WritePatterns(Utf8JsonWriter json, int latent)
+    /// <summary>Null where N2G was not asked for.</summary>
+    private N2GLatent? PatternsOf(int latent)
     {
         if (!withPatterns.Contains(latent))
         {
-            json.WriteNull("n2g");
-            return;
+            return null;
         }
         var live = new LiveLatents(model, hook, sae);
-        var found = N2GLatent.Of(
+        return N2GLatent.Of(
             sample,
             latent,
             lists => live.OfLastTokens(lists, latent),
             PadOf(tokenizer, model.Config.Family),
             N2GLatent.ExampleTokensOf(model.Config.Context)
         );
+    }
+
+    private void WritePatterns(Utf8JsonWriter json, N2GLatent? found)
+    {
+        if (found is null)
+        {
+            json.WriteNull("n2g");
+            return;
+        }
         json.WriteStartObject("n2g");
         json.WriteNumber("examples", found.Examples);
         json.WriteNumber("predicted", found.Score.Predicted);
@@ -360,14 +379,8 @@ internal sealed class FeatureDashboards : IDisposable
         }
     }
 
-    private JsonEncodedText TextOf(int token)
-    {
-        if (!texts.TryGetValue(token, out var text))
-        {
-            texts.Add(token, text = JsonEncodedText.Encode(tokenizer.TokenText(token), Relaxed.Encoder));
-        }
-        return text;
-    }
+    private JsonEncodedText TextOf(int token) =>
+        texts.GetOrAdd(token, id => JsonEncodedText.Encode(tokenizer.TokenText(id), Relaxed.Encoder));
 
     /// <summary>Of each latent the tokens whose logits its decoder row raises and lowers most by itself.</summary>
     private ((int Token, float Value)[] Top, (int Token, float Value)[] Bottom)[] LogitsOf(int[] latents)

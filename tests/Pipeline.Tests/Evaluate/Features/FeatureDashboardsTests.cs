@@ -58,7 +58,7 @@ public sealed class FeatureDashboardsTests : IDisposable
             Numbers(json["histogram"]!["edges"]!).Should().HaveCount(fired.Length == 0 ? 0 : 21);
             Pairs(json["nearest_cosine"]!, "latent")
                 .Should()
-                .Equal(neighbours.ByCosine([f])[0].Select(n => (double)n.Latent));
+                .Equal(neighbours.ByCosine([f])[0].Select(n => (float)n.Latent));
             Pairs(json["nearest_coactivation"]!, "value")
                 .Should()
                 .Equal(neighbours.ByCoactivation(f).Select(n => n.Value));
@@ -69,7 +69,7 @@ public sealed class FeatureDashboardsTests : IDisposable
             Texts(json["bottom_logits"]!)
                 .Should()
                 .Equal(Tokens().OrderBy(token => effectV[token]).Take(10).Select(Letters.Text));
-            Pairs(json["bottom_logits"]!, "value").First().Should().BeApproximately(effectV.Min(), 1e-6);
+            Pairs(json["bottom_logits"]!, "value").First().Should().BeApproximately(effectV.Min(), 1e-6f);
             json["top"]!.AsArray().Select(e => Activation(e!)).Should().Equal(fired.OrderDescending().Take(10));
             json["quantiles"]!.AsArray().Sum(band => Number("count")(band!)).Should().Be(fired.Length);
             foreach (var band in json["quantiles"]!.AsArray())
@@ -283,8 +283,8 @@ public sealed class FeatureDashboardsTests : IDisposable
 
     private static double[] Numbers(JsonNode array) => [.. array.AsArray().Select(n => n!.GetValue<double>())];
 
-    private static IEnumerable<double> Pairs(JsonNode array, string name) =>
-        array.AsArray().Select(n => Number(name)(n!));
+    private static IEnumerable<float> Pairs(JsonNode array, string name) =>
+        array.AsArray().Select(n => n![name]!.GetValue<float>());
 
     private static IEnumerable<string> Texts(JsonNode array) =>
         array.AsArray().Select(n => n!["token"]!.GetValue<string>());
