@@ -71,7 +71,7 @@ public sealed partial class ReportPageTests : IDisposable
             );
 
     [Fact]
-    public void Page_loads_nothing()
+    public void Page_loads_nothing_and_leads_to_its_browsers_alone()
     {
         string page = Render();
 
@@ -80,7 +80,10 @@ public sealed partial class ReportPageTests : IDisposable
             .Matches(page)
             .Select(m => m.Groups[1].Value)
             .Should()
-            .OnlyContain(target => target.StartsWith('#'));
+            .OnlyContain(target =>
+                target.StartsWith('#')
+                || target.StartsWith("features/blocks.2.hook_resid_post/", StringComparison.Ordinal)
+            );
         page.Should().NotContainAny("url(http", "@import", "<link", "<img", "<iframe", " src=");
     }
 
@@ -149,12 +152,37 @@ public sealed partial class ReportPageTests : IDisposable
         Render().Should().Contain("<dt class=\"key\">l0</dt><dd>Mean count of latents above zero, per token.</dd>");
 
     [Fact]
-    public void Examples_shade_tokens_by_activation_and_mark_the_peak() =>
-        Between(Render(), "<p class=\"example\">", "</p>")
+    public void Examples_shade_tokens_by_activation_and_mark_the_peak()
+    {
+        ReportModel model = ReportModel.Read(_run.Root);
+        LatentHighlight latent = new(
+            7,
+            0.01,
+            8,
+            0.5,
+            new FeatureExample(["The", " river", " <b>Thames", "\n"], [0, 2, 8, 0], 2)
+        );
+        SaeResult sae = model.Saes[1] with { Latents = model.Saes[1].Latents! with { Highlights = [latent] } };
+
+        Between(ReportPage.Render(model with { Saes = [sae] }), "<p class=\"example\">", "</p>")
             .Should()
             .Be(
                 "The <span class=\"a2\" title=\"2\">river</span> <mark class=\"a8\" title=\"8\">&lt;b&gt;Thames</mark>↵"
             );
+    }
+
+    [Fact]
+    public void Each_described_sae_has_links_to_its_browser_and_its_best_latents()
+    {
+        string page = Render();
+        string browser = $"features/{RunFolderFixture.EarlyHook}/{RunFolderFixture.TopK}/index.html";
+
+        page.Should().Contain($"href=\"{browser}\">Browse 1,024 latents</a>");
+        foreach (LatentHighlight latent in ReportModel.Read(_run.Root).Saes[1].Latents!.Highlights)
+        {
+            page.Should().Contain($"href=\"{browser}#latent={latent.Index}\"");
+        }
+    }
 
     [Fact]
     public void A_run_without_curves_features_or_defined_metrics_still_gives_a_page()
@@ -163,6 +191,7 @@ public sealed partial class ReportPageTests : IDisposable
         {
             Hook = "hook_embed",
             Sae = "topk-8-k1",
+            HookAndSae = "hook_embed/topk-8-k1",
             Architecture = "topk",
             DIn = 4,
             Features = 8,

@@ -27,7 +27,21 @@ public sealed class RunFolderFixture : IDisposable
             Write($"train/{hook}/{sae}/metrics.jsonl", Curve(i));
             Write($"evaluate/{hook}/{sae}/metrics.json", Metrics(i));
         }
-        Write($"evaluate/{EarlyHook}/{TopK}/features.json", Features());
+        WriteFeatures(EarlyHook, TopK, FeatureFolder.Files(1024, describeEach: 10, hostile: 420));
+    }
+
+    /// <summary>Gives an SAE described latents, in place of any it has.</summary>
+    internal void WriteFeatures(string hook, string sae, IEnumerable<(string Name, string Content)> files)
+    {
+        string folder = $"evaluate/{hook}/{sae}/features";
+        if (Directory.Exists(PathOf(folder)))
+        {
+            Directory.Delete(PathOf(folder), recursive: true);
+        }
+        foreach ((string name, string content) in files)
+        {
+            Write($"{folder}/{name}", content);
+        }
     }
 
     public string PathOf(string file) => Path.Combine(Root, file);
@@ -147,26 +161,5 @@ public sealed class RunFolderFixture : IDisposable
                 ["counts"] = new JsonArray(11, 203, 640, 157, 0),
             },
             ["definitions"] = new JsonObject { ["l0"] = "Mean count of latents above zero, per token." },
-        };
-
-    private static JsonObject Features() =>
-        new()
-        {
-            ["features"] = new JsonArray(
-                new JsonObject
-                {
-                    ["index"] = 417,
-                    ["density"] = 0.0123,
-                    ["max_activation"] = 8,
-                    ["examples"] = new JsonArray(
-                        new JsonObject
-                        {
-                            ["tokens"] = new JsonArray("The", " river", " <b>Thames", "\n"),
-                            ["activations"] = new JsonArray(0, 2, 8, 0),
-                            ["peak"] = 2,
-                        }
-                    ),
-                }
-            ),
         };
 }
