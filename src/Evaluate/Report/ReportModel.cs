@@ -69,6 +69,10 @@ public sealed record SaeResult
     public int? K { get; init; }
 
     public required SaeMetrics Metrics { get; init; }
+
+    /// <summary>Intervals, baselines, breakdowns: what the evaluation says of them.</summary>
+    public MetricDetails Details { get; init; } = new();
+
     public IReadOnlyList<TrainingPoint> Curve { get; init; } = [];
 
     /// <summary>Its latents; null where they were not described.</summary>

@@ -35,6 +35,7 @@ public static class ReportPage
             {Header(model)}
             <main>
             {Results(model)}
+            {ComparisonSection.Render(model)}
             {Curves(model)}
             {Densities(model)}
             {Features(model)}
@@ -67,7 +68,9 @@ public static class ReportPage
             {Figure("Wall time", Numbers.Duration(run.Stages.Sum(s => s.Seconds ?? 0)))}
             </dl>
             <nav aria-label="On this page"><ul>
-            <li><a href="#results">Results</a></li><li><a href="#training">Training</a></li>
+            <li><a href="#results">Results</a></li>{ComparisonSection.Link(
+                model
+            )}<li><a href="#training">Training</a></li>
             <li><a href="#density">Feature density</a></li>{FeaturesLink(model)}<li><a href="#run">Run</a></li>
             <li><a href="#glossary">Glossary</a></li>
             </ul></nav>
@@ -385,7 +388,7 @@ public static class ReportPage
             $"""<ul class="legend">{Html.Join(model.Saes.Select((s, i) => Html.Of($"""<li>{Mark(i)}{s.Sae} <span class="muted">{s.Hook}</span></li>""")))}</ul>"""
         );
 
-    private static Html Mark(int index) =>
+    internal static Html Mark(int index) =>
         Html.Of(
             $"""<span class="swatch" style="background:var(--s{index % Report.Chart.PaletteSize})"></span><span class="number">{index + 1}</span>"""
         );

@@ -99,6 +99,7 @@ internal sealed class RunFolderReader(string runFolder)
         JsonNodeReader config = Open($"train/{hookAndSae}/cfg.json", trainRemedy);
         string[] parts = hookAndSae.Split('/');
         string hook = config.Optional("metadata")?.Optional("hook_name")?.AsString() ?? parts[0];
+        JsonNodeReader metrics = Open($"evaluate/{hookAndSae}/metrics.json", evaluateRemedy);
         return new SaeResult
         {
             Hook = hook,
@@ -109,7 +110,8 @@ internal sealed class RunFolderReader(string runFolder)
             DIn = config.Required("d_in").AsInt32(),
             Features = config.Required("d_sae").AsInt32(),
             K = config.Optional("k")?.AsInt32(),
-            Metrics = ReadMetrics(Open($"evaluate/{hookAndSae}/metrics.json", evaluateRemedy)),
+            Metrics = ReadMetrics(metrics),
+            Details = MetricDetails.Read(metrics),
             Curve = ReadCurve($"train/{hookAndSae}/metrics.jsonl", trainRemedy),
             Latents = ReadLatents(hookAndSae, evaluateRemedy),
         };

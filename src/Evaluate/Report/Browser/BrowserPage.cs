@@ -11,7 +11,7 @@ internal static class BrowserPage
     private static readonly (string Column, string Heading, string Class)[] s_columns =
     [
         ("index", "latent", "n"),
-        ("top_token", "fires most on", "token"),
+        ("top_token", "token", "token"),
         ("density", "density", "n"),
         ("max_activation", "max", "n"),
         ("mean_activation", "mean", "n wide"),
@@ -39,14 +39,14 @@ internal static class BrowserPage
             <body class="all">
             <header>
             <p class="crumbs muted"><a href="../../../index.html">{runName}</a> / {sae.Hook} / <a href="#">{sae.Sae}</a></p>
-            <h1>{Numbers.Count(columns.Latents)} latents of {sae.Sae}</h1>
+            <h1>Latents of {sae.Sae}</h1>
             <p id="status" class="warning" role="status"></p>
             </header>
             <main>
             <noscript><p class="warning">The table of latents is drawn by a script, which this browser does not run.</p></noscript>
             <section id="list" aria-label="All latents">
             <div class="controls" role="search">
-            <input id="search" type="search" placeholder="Number or token ( / )" aria-label="Search by number or token" autocomplete="off" spellcheck="false">
+            <input id="search" type="search" placeholder="Number or token" aria-label="Search by number or token" autocomplete="off" spellcheck="false">
             <select id="filter" aria-label="Which latents">
             <option value="all">all</option><option value="described">described</option><option value="alive">alive</option><option value="dense">dense</option><option value="dead">dead</option>
             </select>
@@ -54,7 +54,7 @@ internal static class BrowserPage
             </div>
             <div id="scroller" class="panel scroll">
             <table id="table" class="sortable" role="grid" aria-label="Latents" aria-readonly="true" tabindex="0">
-            <colgroup><col class="latent"><col><col class="figure"><col class="figure"><col class="figure wide"><col class="figure"></colgroup>
+            <colgroup><col class="latent"><col><col class="figure density"><col class="figure"><col class="figure wide"><col class="figure"></colgroup>
             <thead><tr>{Html.Join(s_columns.Select(Heading))}</tr></thead>
             <tbody></tbody>
             </table>

@@ -125,7 +125,7 @@ Object.assign(window, { saeData: (/** @type {string} */ name, /** @type {string}
       },
       el("td", { class: "n" }, el("a", { href: `#latent=${latent}`, tabindex: "-1" }, String(latent))),
       el("td", { class: "token" }, ...(columns.top_token[latent] ? [chip(columns.top_token[latent])] : []), ...flags),
-      el("td", { class: "n density" }, density, percent(columns.density[latent])),
+      el("td", { class: "n density" }, density, percent(columns.density[latent], 2)),
       el("td", { class: "n" }, number(columns.max_activation[latent])),
       el("td", { class: "n wide" }, number(columns.mean_activation[latent])),
       el("td", { class: "n" }, columns.n2g_f1[latent] === null ? "–" : /** @type {number} */ (columns.n2g_f1[latent]).toFixed(2)));
@@ -135,8 +135,12 @@ Object.assign(window, { saeData: (/** @type {string} */ name, /** @type {string}
     return line;
   }
 
+  /** A cell over all columns that are shown: on a small screen some are not. */
+  const acrossAll = (/** @type {(Node | string)[]} */ ...children) =>
+    el("td", { colspan: String(headings.filter(heading => heading.offsetWidth > 0).length || 1), class: "muted" }, ...children);
+
   const gap = (/** @type {number} */ rows) => {
-    const cell = el("td", { colspan: "6" });
+    const cell = acrossAll();
     cell.style.height = `${rows * rowHeight}px`;
     return el("tr", { class: "gap", "aria-hidden": "true" }, cell);
   };
@@ -151,7 +155,7 @@ Object.assign(window, { saeData: (/** @type {string} */ name, /** @type {string}
       ...(first > 0 ? [gap(first)] : []),
       ...rows,
       ...(last < order.length ? [gap(order.length - last)] : []),
-      ...(order.length === 0 ? [el("tr", {}, el("td", { colspan: "6", class: "muted" }, "No latent matches."))] : []));
+      ...(order.length === 0 ? [el("tr", {}, acrossAll("No latent matches."))] : []));
     if (order.length > 0) table.setAttribute("aria-activedescendant", `row-${order[selected]}`);
     else table.removeAttribute("aria-activedescendant");
   }
@@ -224,14 +228,18 @@ Object.assign(window, { saeData: (/** @type {string} */ name, /** @type {string}
       latentView.neighbours(list, latent => index.columns.top_token[latent], latent => `#latent=${latent}`);
     return [
       el("div", { class: "column" },
-        panel("Where it fires most", about.top ?? "", ...full.top.map(example => latentView.example(example, full.max_activation))),
-        el("h2", { class: "apart", title: about.quantiles ?? "" }, "By strength of activation"),
+        panel("Where it fires most", about.top ?? "", ...(full.top.length > 0
+          ? full.top.map(example => latentView.example(example, full.max_activation))
+          : [el("p", { class: "muted" }, "It fires nowhere in the evaluated text.")])),
+        ...(full.quantiles.length > 0 ? [el("h2", { class: "apart", title: about.quantiles ?? "" }, "By strength of activation")] : []),
         ...bands(full)),
       el("div", { class: "column" },
-        panel("Activations above 0", about.histogram ?? "",
-          latentView.histogram(full.histogram), el("p", { class: "muted" }, "Height is the logarithm of the count.")),
+        ...(full.histogram.counts.length > 0 ? [panel("Activations above 0", about.histogram ?? "",
+          latentView.histogram(full.histogram), el("p", { class: "muted" }, "Height is the logarithm of the count."))] : []),
         ...(full.n2g ? [panel("Patterns (N2G)", about.n2g ?? "",
-          full.n2g.patterns.length > 0 ? latentView.patterns(full.n2g) : el("p", { class: "muted" }, "None was found."))] : []),
+          ...(full.n2g.patterns.length > 0
+            ? [latentView.patterns(full.n2g), el("p", { class: "muted" }, "Right: the activation on the pattern alone.")]
+            : [el("p", { class: "muted" }, "None was found.")]))] : []),
         panel("Raises the logits of", about.top_logits ?? "", latentView.effects(full.top_logits)),
         panel("Lowers the logits of", about.bottom_logits ?? "", latentView.effects(full.bottom_logits)),
         ...directEffect(full.direct_effect, about),

@@ -46,8 +46,9 @@ const latentView = (() => {
     return text.replace(/^-/, "\u2212");
   }
 
-  const percent = (/** @type {number} */ share) =>
-    `${share === 0 ? "0" : share < 0.0001 ? (100 * share).toExponential(1) : (100 * share).toPrecision(3)}%`;
+  /** A share of tokens; the smallest ones keep their digits. */
+  const percent = (/** @type {number} */ share, digits = 3) =>
+    share === 0 ? "0%" : `${Number((100 * share).toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 8 })}%`;
 
   const count = (/** @type {number} */ value) => value.toLocaleString("en");
 

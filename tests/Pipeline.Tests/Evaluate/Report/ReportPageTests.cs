@@ -1,7 +1,9 @@
 using System.Globalization;
 using System.Net;
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using Pipeline.Evaluate.Report;
+using Pipeline.Shared;
 
 namespace Pipeline.Tests.Evaluate.Report;
 
@@ -182,6 +184,53 @@ public sealed partial class ReportPageTests : IDisposable
         {
             page.Should().Contain($"href=\"{browser}#latent={latent.Index}\"");
         }
+    }
+
+    [Fact]
+    public void Baselines_intervals_and_breakdowns_are_shown_of_those_that_have_them()
+    {
+        string section = Between(Render(), "<section id=\"comparison\"", "</section>");
+        string table = Between(section, "<tbody>", "</tbody>");
+
+        Regex.Count(table, "<th scope=\"row\">").Should().Be(2, "two of four have them");
+        table
+            .Should()
+            .ContainAll(
+                "0.9898<small>[0.9798, 0.9998]</small>",
+                "title=\"32 directions\">0.8125<small>[0.8025, 0.8225]</small>",
+                "title=\"32 active\">0.2375",
+                ">0.9125</td>",
+                ">0.7125</td>"
+            );
+        section.Should().Contain("the middle 95% over resampled documents");
+        Regex.Count(section, "<details class=\"panel breakdown\">").Should().Be(2);
+        section
+            .Should()
+            .Contain("<th scope=\"row\">word-start</th><td class=\"n\">12,000</td>")
+            .And.Contain(">64 – 255</th>");
+    }
+
+    [Fact]
+    public void An_evaluation_without_them_has_no_such_section()
+    {
+        ReportModel model = ReportModel.Read(_run.Root);
+
+        ReportPage.Render(model with { Saes = [model.Saes[0], model.Saes[2]] }).Should().NotContain("#comparison");
+    }
+
+    [Fact]
+    public void An_interval_of_other_than_two_numbers_is_refused()
+    {
+        _run.Edit(
+            $"evaluate/{RunFolderFixture.LateHook}/{RunFolderFixture.TopK}/metrics.json",
+            metrics => metrics["intervals"]!["fvu"] = new JsonArray(1, 2, 3)
+        );
+
+        FluentActions
+            .Invoking(Render)
+            .Should()
+            .Throw<CorruptArtifactException>()
+            .WithMessage("*metrics.json: intervals.fvu: found 3 numbers, expected two*");
     }
 
     [Fact]
