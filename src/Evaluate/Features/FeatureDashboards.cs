@@ -100,24 +100,27 @@ internal sealed class FeatureDashboards : IDisposable
 
     /// <summary>Makes the files that are not there yet.</summary>
     /// <param name="folder">Where; blocks are noted there as parts.</param>
-    /// <param name="described">Told before each block how many latents are done, of how many; may throw to stop.</param>
-    public IReadOnlyList<ManifestOutput> Publish(StageFolder folder, Action<int, int> described)
+    /// <param name="progress">Told now and then how many latents are done, of how many; may throw to stop.</param>
+    public IReadOnlyList<ManifestOutput> Publish(StageFolder folder, Action<int, int> progress)
     {
         var outputs = new List<ManifestOutput>();
         int done = 0;
-        foreach (int[] latents in this.described.Chunk(LatentsPerBlock))
+        foreach (int[] latents in described.Chunk(LatentsPerBlock))
         {
-            described(done, this.described.Length);
+            progress(done, described.Length);
             string name = BlockName(outputs.Count);
             if (folder.VerifiedPart(name) is not { } digest)
             {
-                digest = AtomicFile.Write(Path.Combine(folder.Path, name), stream => WriteBlock(stream, latents));
+                digest = AtomicFile.Write(
+                    Path.Combine(folder.Path, name),
+                    stream => WriteBlock(stream, latents, i => progress(done + i, described.Length))
+                );
                 folder.RecordPart(name, digest);
             }
             outputs.Add(ManifestOutput.Of(name, digest));
             done += latents.Length;
         }
-        described(done, done);
+        progress(done, done);
         string index = FeatureIndex.Text(
             sae.Features,
             examples,
@@ -168,12 +171,23 @@ internal sealed class FeatureDashboards : IDisposable
     }
 
     /// <summary>A line for each latent.</summary>
-    private void WriteBlock(Stream stream, int[] latents)
+    /// <param name="stream">Receives it.</param>
+    /// <param name="latents">Which.</param>
+    /// <param name="beforePatterns">Told the place of each latent before its patterns are made, which takes long.</param>
+    private void WriteBlock(Stream stream, int[] latents, Action<int> beforePatterns)
     {
         using var scope = NewDisposeScope();
         var nearest = neighbours.ByCosine(latents);
         var logits = LogitsOf(latents);
-        var patterns = latents.Select(PatternsOf).ToList();
+        var patterns = new N2GLatent?[latents.Length];
+        for (int i = 0; i < latents.Length; i++)
+        {
+            if (withPatterns.Contains(latents[i]))
+            {
+                beforePatterns(i);
+                patterns[i] = PatternsOf(latents[i]);
+            }
+        }
         var lines = new ArrayBufferWriter<byte>[latents.Length];
         Parallel.For(
             0,
@@ -263,13 +277,8 @@ internal sealed class FeatureDashboards : IDisposable
             }
         );
 
-    /// <summary>Null where N2G was not asked for.</summary>
-    private N2GLatent? PatternsOf(int latent)
+    private N2GLatent PatternsOf(int latent)
     {
-        if (!withPatterns.Contains(latent))
-        {
-            return null;
-        }
         var live = new LiveLatents(model, hook, sae);
         return N2GLatent.Of(
             sample,
