@@ -79,7 +79,6 @@ internal static class ViewServer
         app.MapGet("/latent.css", context => Send(context, ReportAssets.Text("Browser.latent.css"), "text/css"));
         app.MapGet("/report.css", context => Send(context, ReportAssets.Text("report.css"), "text/css"));
         app.MapGet("/favicon.ico", () => Results.NoContent());
-        app.MapGet("/report/", () => Results.NotFound("This run has no report yet."));
         app.MapGet(
             "/api/saes",
             () =>
@@ -132,6 +131,7 @@ internal static class ViewServer
     {
         if (!Directory.Exists(report))
         {
+            app.MapGet("/report/", () => Results.NotFound("This run has no report yet."));
             return;
         }
         var files = new PhysicalFileProvider(report);

@@ -50,11 +50,11 @@ public sealed class ViewTests : IClassFixture<FinishedRun>, IAsyncLifetime
     [InlineData("/latent.css", "text/css")]
     [InlineData("/report.css", "text/css")]
     [InlineData("/report/", "text/html")]
-    [InlineData("/report/features/blocks.1.hook_resid_post/topk-64-k4/", "text/html")]
-    [InlineData("/report/features/blocks.1.hook_resid_post/topk-64-k4/columns.js", "text/javascript")]
+    [InlineData("/report/features/blocks.1.hook_resid_post/SAE/", "text/html")]
+    [InlineData("/report/features/blocks.1.hook_resid_post/SAE/columns.js", "text/javascript")]
     public async Task The_page_its_parts_and_the_report_are_there(string path, string type)
     {
-        using var response = await http.GetAsync(new Uri(path, UriKind.Relative), Cancel);
+        using var response = await http.GetAsync(Relative(path), Cancel);
 
         response.StatusCode.Should().Be(HttpStatusCode.OK);
         response.Content.Headers.ContentType!.MediaType.Should().Be(type);
@@ -148,11 +148,11 @@ public sealed class ViewTests : IClassFixture<FinishedRun>, IAsyncLifetime
 
     [Theory]
     [InlineData("api/features?hook=../..&name=etc")]
-    [InlineData("api/features/block?hook=blocks.1.hook_resid_post&name=topk-64-k4&number=99")]
-    [InlineData("api/features/block?hook=blocks.1.hook_resid_post&name=topk-64-k4&number=-1")]
+    [InlineData("api/features/block?hook=blocks.1.hook_resid_post&name=SAE&number=99")]
+    [InlineData("api/features/block?hook=blocks.1.hook_resid_post&name=SAE&number=-1")]
     public async Task Latents_that_are_not_there_are_not_found(string path)
     {
-        using var response = await http.GetAsync(new Uri("/" + path, UriKind.Relative), Cancel);
+        using var response = await http.GetAsync(Relative("/" + path), Cancel);
         response.StatusCode.Should().Be(HttpStatusCode.NotFound);
     }
 
@@ -179,6 +179,10 @@ public sealed class ViewTests : IClassFixture<FinishedRun>, IAsyncLifetime
         using var empty = new TempFolder();
         ((Action)(() => LatentProbe.Open(empty.Path))).Should().Throw<PipelineException>().WithMessage("*run.json*");
     }
+
+    /// <summary>An address in which SAE stands for the first one's name.</summary>
+    private Uri Relative(string path) =>
+        new(path.Replace("SAE", probe.Saes[0].Name, StringComparison.Ordinal), UriKind.Relative);
 
     private async Task<int> RawStatus(string path)
     {

@@ -15,7 +15,7 @@ internal static class BrowserPage
         ("density", "density", "n"),
         ("max_activation", "max", "n"),
         ("mean_activation", "mean", "n wide"),
-        ("n2g_f1", "N2G F1", "n"),
+        ("n2g_f1", "F1", "n"),
     ];
 
     public static string Render(string runName, SaeResult sae, FeatureColumns columns)
@@ -79,6 +79,6 @@ internal static class BrowserPage
 
     private static Html Heading((string Column, string Heading, string Class) column) =>
         Html.Of(
-            $"""<th scope="col" class="{column.Class}" data-column="{column.Column}"><button type="button">{column.Heading}</button></th>"""
+            $"""<th scope="col" class="{column.Class}" data-column="{column.Column}"><button type="button">{(column.Column == "n2g_f1" ? Html.Of($"""<span class="long">N2G </span>""") : Html.None)}{column.Heading}</button></th>"""
         );
 }

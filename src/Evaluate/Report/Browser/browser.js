@@ -9,7 +9,7 @@
  *     dense: number[], n2g_f1: (number | null)[], block: number[]
  *   }
  * }} Index
- * @typedef {"index" | "top_token" | "density" | "max_activation" | "mean_activation" | "n2g_f1"} Column
+ * @typedef {"index" | "top_token" | "density" | "max_activation" | "mean_activation" | "n2g_f1" | "block"} Column
  */
 
 /** Data scripts hand their content over here; whoever loaded one waits under its name. */
@@ -36,7 +36,7 @@ Object.assign(window, { saeData: (/** @type {string} */ name, /** @type {string}
 
   /** @type {Index} */ let index;
   /** @type {number[]} */ let order = [];
-  /** @type {{column: Column, ascending: boolean}} */ let sort = { column: "index", ascending: true };
+  /** @type {{column: Column, ascending: boolean}} */ let sort = { column: "block", ascending: true };
   let selected = 0;
   /** @type {Map<number, Promise<{latents: Latent[]}>>} */ const blocks = new Map();
 
@@ -75,7 +75,9 @@ Object.assign(window, { saeData: (/** @type {string} */ name, /** @type {string}
   /** Entries without a value stay last, whichever the direction. */
   function compare(/** @type {number} */ a, /** @type {number} */ b) {
     const [x, y] = [value(sort.column, a), value(sort.column, b)];
-    const [noX, noY] = [x === null || x === "", y === null || y === ""];
+    const missing = (/** @type {string | number | null} */ found) =>
+      found === null || found === "" || (sort.column === "block" && found === -1);
+    const [noX, noY] = [missing(x), missing(y)];
     if (noX || noY) return Number(noX) - Number(noY) || a - b;
     const order = /** @type {any} */ (x) < /** @type {any} */ (y) ? -1 : /** @type {any} */ (x) > /** @type {any} */ (y) ? 1 : 0;
     return (sort.ascending ? order : -order) || a - b;
@@ -368,7 +370,7 @@ Object.assign(window, { saeData: (/** @type {string} */ name, /** @type {string}
       const found = Array.from({ length: index.latents }, (_, latent) => latent).filter(filters[option.value]).length;
       option.text += ` (${count(found)})`;
     });
-    // Latents that patterns explain are the ones a reader likes to meet first.
+    // Latents that patterns explain are the ones a reader likes to meet first; without patterns, those with examples.
     if (index.columns.n2g_f1.some(f1 => f1 !== null)) sort = { column: "n2g_f1", ascending: false };
     listen();
     arrange();
