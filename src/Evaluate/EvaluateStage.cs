@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using Pipeline.Evaluate.N2G;
+using Pipeline.Evaluate.Features;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
@@ -20,8 +20,7 @@ namespace Pipeline.Evaluate;
 /// <summary>
 /// <code>
 /// held-out text ──> contexts ──> clean forward ──> activations ──SAE──> x̂ ──splice──> loss, KL ──> metrics.json
-///                                                      ├── text each latent fires on ──> features.json
-///                                                      └── some latents' patterns of tokens ──> n2g.json
+///                                                      └── what each latent fires on ──> features/
 /// </code>
 /// One clean forward serves every SAE; each SAE takes one more, from its hook on, and the SAEs of one name take one together
 /// (<see cref="AllHooks"/>). <see cref="Ablations"/> are zero and mean ablation, <see cref="HookBaselines"/> what an SAE must
@@ -30,8 +29,6 @@ namespace Pipeline.Evaluate;
 public sealed class EvaluateStage
 {
     public const string MetricsName = "metrics.json";
-    public const string FeaturesName = "features.json";
-    public const string PatternsName = "n2g.json";
 
     /// <summary>SAEs whose reconstructions are spliced in and compared with the clean forward together.</summary>
     private const int SplicesAtATime = 4;
@@ -61,7 +58,7 @@ public sealed class EvaluateStage
     private readonly List<AllHooks> together = [];
     private readonly TokenPlaces places;
     private readonly SpliceScore clean = new();
-    private readonly Dictionary<Subject, FileDigest> patterns = [];
+    private readonly Dictionary<Subject, IReadOnlyList<ManifestOutput>> dashboards = [];
 
     /// <summary>Tokens whose mean is taken, and of those evaluated, so far.</summary>
     private long meanTokens;
@@ -97,7 +94,7 @@ public sealed class EvaluateStage
     )
     {
         var config = ConfigurationJson.ToJson(run.Config.Evaluate);
-        config["features"] = run.Config.Report.Features;
+        config["features"] = ConfigurationJson.ToJson(run.Config.Report)["features"]!.DeepClone();
         config.Remove("checkpointEvery");
         if (run.Config.Evaluate.N2g == 0)
         {
@@ -144,6 +141,10 @@ public sealed class EvaluateStage
     private void Run()
     {
         var clock = Stopwatch.StartNew();
+        if (config.N2g > 0)
+        {
+            FeatureDashboards.PadOf(run.Tokenizer, run.Config.Model); // refused now rather than after the evaluation
+        }
         subjects.ForEach(subject => subject.Folder.Begin(run.Environment, run.AllowDrift));
         using var none = no_grad();
         JoinHooks();
@@ -366,62 +367,32 @@ public sealed class EvaluateStage
         );
     }
 
-    /// <summary>
-    /// Patterns of some latents of each SAE, from a pass of its own over the evaluated text. What was made before an
-    /// interruption is kept, SAE by SAE.
-    /// </summary>
+    /// <summary>SAE by SAE; what was made before an interruption is kept, block by block.</summary>
     private void DescribeLatents(Transformer model)
     {
-        if (config.N2g == 0)
-        {
-            return;
-        }
         SaveCheckpoint();
         foreach (var subject in subjects)
         {
-            patterns[subject] = subject.Folder.VerifiedPart(PatternsName) ?? Describe(model, subject);
-        }
-    }
-
-    private FileDigest Describe(Transformer model, Subject subject)
-    {
-        string task = $"evaluate (n2g) {subject.Hook} {Path.GetFileName(subject.Folder.Path)}";
-        var live = new LiveLatents(model, subject.Hook, subject.Sae);
-        var latents = subject.Examples.Spread(config.N2g).Select(index => new N2GLatent(index)).ToList();
-        ForEachBatch(
-            task,
-            0,
-            batch =>
-            {
-                float[][] activations = live.OfContexts(batch, [.. latents.Select(latent => latent.Index)]);
-                for (int i = 0; i < latents.Count; i++)
+            string task = $"evaluate (latents) {subject.Hook} {Path.GetFileName(subject.Folder.Path)}";
+            using var described = new FeatureDashboards(
+                model,
+                subject.Hook,
+                subject.Sae,
+                run.Tokenizer,
+                new DashboardSettings(run.Config.Report.Features, config.N2g, run.Config.Seed),
+                subject.Examples,
+                subject.Sample
+            );
+            dashboards[subject] = described.Publish(
+                subject.Folder,
+                (done, total) =>
                 {
-                    latents[i].Add(batch, activations[i], N2GLatent.ExampleTokensOf(run.Model.Config.Context));
+                    StopIfCancelled(task);
+                    progress.Update(task, done, total, "latents");
                 }
-            }
-        );
-        int pad = run.Tokenizer.EosId ?? run.Tokenizer.BosId ?? throw NoPad();
-        var described = new List<(JsonObject Json, N2GScore Score)>();
-        foreach (var latent in latents)
-        {
-            StopIfCancelled(task);
-            described.Add(latent.Describe(lists => live.OfLastTokens(lists, latent.Index), run.Tokenizer, pad));
-            progress.Update(task, described.Count, latents.Count, "latents");
+            );
         }
-        var digest = Publish(subject, PatternsName, N2GReport.ToJson(described));
-        subject.Folder.RecordPart(PatternsName, digest);
-        return digest;
     }
-
-    private ConfigurationException NoPad() =>
-        new(
-            new Fault(
-                $"{run.Config.Model}: tokenizer",
-                "neither an EOS nor a BOS token",
-                "one, to put in place of others for evaluate.n2g",
-                "Set evaluate.n2g: 0"
-            ).ToString()
-        );
 
     private void StopIfCancelled(string task)
     {
@@ -581,15 +552,8 @@ public sealed class EvaluateStage
         List<ManifestOutput> outputs =
         [
             ManifestOutput.Of(MetricsName, Publish(subject, MetricsName, metrics)),
-            ManifestOutput.Of(
-                FeaturesName,
-                Publish(subject, FeaturesName, subject.Examples.ToJson(run.Config.Report.Features))
-            ),
+            .. dashboards[subject],
         ];
-        if (patterns.TryGetValue(subject, out var digest))
-        {
-            outputs.Add(ManifestOutput.Of(PatternsName, digest));
-        }
         subject.Folder.Complete(
             outputs,
             new JsonObject { ["loss_recovered"] = metrics["loss_recovered"]?.DeepClone() },
@@ -657,7 +621,9 @@ public sealed class EvaluateStage
 
         public SpliceScore Spliced { get; } = new();
 
-        public FeatureExamples Examples { get; } = new(config.FeaturesFor(run.Model.Config.Width), run.Tokenizer);
+        public FeatureExamples Examples { get; } = new(config.FeaturesFor(run.Model.Config.Width));
+
+        public LatentSample Sample { get; } = new(RandomStreams.Derive(run.Config.Seed, "evaluate", "contexts"));
 
         public LatentPeaks Peaks { get; } = new(config.FeaturesFor(run.Model.Config.Width));
 
@@ -691,6 +657,7 @@ public sealed class EvaluateStage
             long[] indices = CpuKernels.ToArray<long>(latents.IndicesBK);
             Examples.Add(batch, indices, values);
             Peaks.Add(first, clean.Places.Length, indices, values);
+            Sample.Add(batch, indices, values);
             return new Splice(Spliced, Target, reconstructionRD.view(xBTD.shape).MoveToOuterDisposeScope());
         }
 
@@ -701,6 +668,7 @@ public sealed class EvaluateStage
                 .. Shared().Select(part => (part.Name, tensor(part.Sums.State))),
                 .. Peaks.State().Select(part => ($"peaks/{part.Name}", part.Value)),
                 .. Examples.State().Select(part => ($"examples/{part.Name}", part.Value)),
+                .. Sample.State().Select(part => ($"sample/{part.Name}", part.Value)),
             ];
 
         public void Restore(Func<string, Tensor> load)
@@ -712,6 +680,7 @@ public sealed class EvaluateStage
             }
             Peaks.Restore(name => load($"peaks/{name}"));
             Examples.Restore(name => load($"examples/{name}"));
+            Sample.Restore(name => load($"sample/{name}"));
         }
 
         public void Dispose() => Sae.Dispose();

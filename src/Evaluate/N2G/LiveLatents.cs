@@ -1,7 +1,6 @@
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Models;
-using Pipeline.Shared.Tokens;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -15,25 +14,23 @@ internal sealed class LiveLatents(Transformer model, HookPoint hook, Autoencoder
 {
     private const int TokensAtATime = 4096;
 
-    /// <summary>Some latents' activations on every token of contexts of one length, [latent][B x T].</summary>
-    public float[][] OfContexts(PackedContext[] batch, IReadOnlyList<int> indices)
-    {
-        using var none = no_grad();
-        using var scope = NewDisposeScope();
-        var latents = EncodeRows(ContextTensor.Of(batch, model.Device), null);
-        return Of(latents, indices);
-    }
-
     /// <summary>One latent's activation on the last token of each list; a list has at least one token.</summary>
     public float[] OfLastTokens(IReadOnlyList<int[]> lists, int latent)
     {
-        var activations = new List<float>();
-        int longest = lists.Max(list => list.Length);
-        foreach (var chunk in lists.Chunk(Math.Max(1, TokensAtATime / longest)))
+        var activations = new float[lists.Count];
+        // Lists of like length together: a shorter one is filled up to the longest.
+        int[] byLength = [.. Enumerable.Range(0, lists.Count).OrderByDescending(i => lists[i].Length)];
+        for (int first = 0, count; first < byLength.Length; first += count)
         {
-            activations.AddRange(OfChunk(chunk, latent));
+            count = Math.Clamp(TokensAtATime / lists[byLength[first]].Length, 1, byLength.Length - first);
+            int[] chunk = byLength[first..(first + count)];
+            float[] found = OfChunk([.. chunk.Select(i => lists[i])], latent);
+            for (int i = 0; i < count; i++)
+            {
+                activations[chunk[i]] = found[i];
+            }
         }
-        return [.. activations];
+        return activations;
     }
 
     private float[] OfChunk(int[][] lists, int latent)
@@ -44,43 +41,30 @@ internal sealed class LiveLatents(Transformer model, HookPoint hook, Autoencoder
         // What follows a list's last token does not matter to a causal model.
         long[] ids = [.. lists.SelectMany(list => Enumerable.Range(0, positions).Select(t => (long)At(list, t)))];
         long[] lastRows = [.. lists.Select((list, i) => ((long)i * positions) + list.Length - 1)];
-        var tokensNT = tensor(ids, lists.Length, positions, device: model.Device);
-        return Of(EncodeRows(tokensNT, tensor(lastRows, device: model.Device)), [latent])[0];
+        var latents = EncodeRows(
+            tensor(ids, lists.Length, positions, device: model.Device),
+            tensor(lastRows, device: model.Device)
+        );
+        long[] indices = CpuKernels.ToArray<long>(latents.IndicesBK);
+        float[] values = CpuKernels.ToArray<float>(latents.ValuesBK);
+        int kept = indices.Length / lists.Length;
+        return [.. lists.Select((_, row) => Array.IndexOf(indices, latent, row * kept, kept)).Select(Value)];
+
+        // A row of fewer active latents names others, of activation 0.
+        float Value(int at) => at < 0 ? 0 : values[at];
     }
 
-    /// <summary>Latents of the rows of [B x T] asked for, or of all.</summary>
-    private SparseLatents EncodeRows(Tensor tokensBT, Tensor? rowsN)
+    /// <summary>Latents of rows of [B x T].</summary>
+    private SparseLatents EncodeRows(Tensor tokensBT, Tensor rowsN)
     {
         Tensor? rowsND = null;
         var reader = new ForwardHooks().Read(
             hook,
-            x =>
-            {
-                var rows = x.reshape(-1, x.shape[^1]);
-                rowsND = (rowsN is null ? rows.clone() : rows.index_select(0, rowsN)).DetachFromDisposeScope();
-            }
+            x => rowsND = x.reshape(-1, x.shape[^1]).index_select(0, rowsN).DetachFromDisposeScope()
         );
         model.RunHooks(tokensBT, reader);
         using var owned = rowsND!;
         return sae.Encode(owned);
-    }
-
-    /// <summary>Of each latent asked for its activation in each row.</summary>
-    private static float[][] Of(SparseLatents latents, IReadOnlyList<int> wanted)
-    {
-        long[] indices = CpuKernels.ToArray<long>(latents.IndicesBK);
-        float[] values = CpuKernels.ToArray<float>(latents.ValuesBK);
-        var (rows, kept) = ((int)latents.IndicesBK.shape[0], (int)latents.IndicesBK.shape[1]);
-        var places = new Dictionary<long, int>(wanted.Select((latent, i) => KeyValuePair.Create((long)latent, i)));
-        float[][] activations = [.. wanted.Select(_ => new float[rows])];
-        for (int entry = 0; entry < indices.Length; entry++)
-        {
-            if (values[entry] != 0 && places.TryGetValue(indices[entry], out int place))
-            {
-                activations[place][entry / kept] = values[entry];
-            }
-        }
-        return activations;
     }
 
     private static int At(int[] list, int t) => list[Math.Min(t, list.Length - 1)];

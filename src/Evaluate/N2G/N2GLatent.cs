@@ -1,94 +1,55 @@
-using System.Text.Json.Nodes;
-using Pipeline.Shared.Tokens;
+using Pipeline.Evaluate.Features;
 
 namespace Pipeline.Evaluate.N2G;
 
-/// <summary>One latent: contexts it is learnt from, and contexts it is tested on.</summary>
-internal sealed class N2GLatent(int index)
+/// <summary>A latent's patterns, and how well they tell where it fires.</summary>
+/// <param name="Examples">Contexts the patterns were made of.</param>
+/// <param name="Patterns">Of those on which the latent fires when they stand alone.</param>
+/// <param name="Score">On contexts the patterns were not made of.</param>
+internal sealed record N2GLatent(int Examples, IReadOnlyList<N2GPattern> Patterns, N2GScore Score)
 {
-    /// <summary>Contexts patterns are made of: those in which the latent fires most.</summary>
-    private const int Examples = 16;
+    /// <summary>Contexts patterns are made of, at most: those in which the latent fires most.</summary>
+    private const int MostExamples = 16;
 
     /// <summary>Tokens of an example, at most.</summary>
     private const int ExampleTokens = 32;
 
-    private readonly PriorityQueue<N2GExample, (float Activation, long Earliness)> best = new();
-    private readonly List<(int[] TokensT, bool[] FiredT)> heldOut = [];
-    private long contexts;
-
-    public int Index => index;
-
     /// <summary>Tokens of an example, at most, where another must fit in front of them.</summary>
     public static int ExampleTokensOf(int modelContext) => Math.Min(ExampleTokens, modelContext - 1);
 
-    /// <summary>Takes contexts of T tokens in: every second one is held out.</summary>
-    /// <param name="batch">Contexts.</param>
-    /// <param name="activationsBT">The latent's, row-major [B, T].</param>
+    /// <summary>Makes patterns of a sample's contexts and tests them: every second one is held out for that.</summary>
+    /// <param name="sample">Contexts and activations.</param>
+    /// <param name="latent">Which.</param>
+    /// <param name="activations">The latent, live.</param>
+    /// <param name="pad">The id put in a token's place.</param>
     /// <param name="most">Tokens of an example, at most.</param>
-    public void Add(PackedContext[] batch, float[] activationsBT, int most)
+    public static N2GLatent Of(
+        SampledActivations sample,
+        int latent,
+        LastActivations activations,
+        int pad,
+        int most = ExampleTokens
+    )
     {
-        int positions = activationsBT.Length / batch.Length;
-        for (int b = 0; b < batch.Length; b++)
+        var activationsT = new float[sample.Positions];
+        var found = new List<N2GExample>();
+        for (int c = 0; c < sample.Contexts; c += 2)
         {
-            Add(batch[b].Tokens, activationsBT.AsSpan(b * positions, positions), most);
-        }
-    }
-
-    private void Add(int[] tokensT, ReadOnlySpan<float> activationsT, int most)
-    {
-        long number = contexts++;
-        if (number % 2 == 1)
-        {
-            var firedT = new bool[tokensT.Length];
-            for (int t = 0; t < firedT.Length; t++)
+            if (sample.Read(latent, c, activationsT))
             {
-                firedT[t] = activationsT[t] > 0;
-            }
-            heldOut.Add((tokensT, firedT));
-        }
-        else if (N2GExample.UpToLargest(tokensT, activationsT, most) is { } example)
-        {
-            best.Enqueue(example, (example.Activation, -number));
-            if (best.Count > Examples)
-            {
-                best.Dequeue();
+                found.Add(N2GExample.UpToLargest(sample.TokensOf(c), activationsT, most)!);
             }
         }
-    }
-
-    /// <summary>Makes patterns of the examples and tests them.</summary>
-    public (JsonObject Json, N2GScore Score) Describe(LastActivations activations, ITokenizer tokenizer, int pad)
-    {
-        var examples = best.UnorderedItems.OrderByDescending(item => item.Priority).Select(item => item.Element);
-        var patterns = examples.Select(example => N2GPattern.Of(example, activations, pad)).ToList();
+        N2GExample[] examples = [.. found.OrderByDescending(example => example.Activation).Take(MostExamples)];
+        N2GPattern[] patterns = [.. N2GPattern.Of(examples, activations, pad).OfType<N2GPattern>()];
         var trie = new N2GTrie();
-        foreach (var pattern in patterns.OfType<N2GPattern>())
-        {
-            trie.Insert(pattern);
-        }
+        Array.ForEach(patterns, trie.Insert);
         var score = new N2GScore();
-        foreach (var (tokensT, firedT) in heldOut)
+        for (int c = 1; c < sample.Contexts; c += 2)
         {
-            score = score.With(trie, tokensT, firedT);
+            sample.Read(latent, c, activationsT);
+            score = score.With(trie, sample.TokensOf(c), activationsT);
         }
-        var json = new JsonObject { ["index"] = index, ["examples"] = patterns.Count };
-        foreach (var (name, value) in score.ToJson())
-        {
-            json[name] = value?.DeepClone();
-        }
-        json["patterns"] = new JsonArray([
-            .. patterns.OfType<N2GPattern>().Select(pattern => (JsonNode)Describe(pattern, tokenizer)),
-        ]);
-        return (json, score);
+        return new N2GLatent(examples.Length, patterns, score);
     }
-
-    private static JsonObject Describe(N2GPattern pattern, ITokenizer tokenizer) =>
-        new()
-        {
-            ["tokens"] = new JsonArray([
-                .. pattern.Tokens.Select(token => token is { } id ? (JsonNode?)tokenizer.TokenText(id) : null),
-            ]),
-            ["can_pad_start"] = pattern.CanPadStart,
-            ["activation"] = pattern.Activation,
-        };
 }

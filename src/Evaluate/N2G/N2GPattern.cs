@@ -19,50 +19,76 @@ internal sealed record N2GPattern(int?[] Tokens, bool CanPadStart, float Activat
     private const int SuffixesAtATime = 8;
 
     /// <summary>
-    /// The shortest suffix that keeps the activation, its unimportant tokens made wildcards; null where the latent does not
-    /// fire on it at all, which happens when the example itself was cut from a longer text.
+    /// Of each example the shortest suffix that keeps the activation, its unimportant tokens made wildcards; null where the
+    /// latent does not fire on it at all, which happens when the example itself was cut from a longer text.
     /// </summary>
-    /// <param name="example">What the latent fires on.</param>
+    /// <param name="examples">What the latent fires on.</param>
     /// <param name="activations">The latent.</param>
     /// <param name="pad">The id put in a token's place, and before the suffix.</param>
-    public static N2GPattern? Of(N2GExample example, LastActivations activations, int pad)
+    public static N2GPattern?[] Of(IReadOnlyList<N2GExample> examples, LastActivations activations, int pad)
     {
-        float enough = Share * example.Activation;
-        var (suffix, activation) = MinimalSuffix(example.Tokens, enough, activations);
-        if (activation <= 0)
+        var suffixes = MinimalSuffixes(examples, activations);
+        // All in one go: forwards of a few short lists are far from what the machine can do.
+        var alteredLists = suffixes
+            .Where(suffix => suffix.Activation > 0)
+            .SelectMany(suffix => Altered(suffix.Tokens, pad))
+            .ToList();
+        float[] altered = alteredLists.Count == 0 ? [] : activations(alteredLists);
+        var patterns = new N2GPattern?[examples.Count];
+        int at = 0;
+        for (int e = 0; e < examples.Count; e++)
         {
-            return null;
+            var (suffix, activation) = suffixes[e];
+            if (activation > 0)
+            {
+                bool canPadStart = altered[at++] >= Share * examples[e].Activation;
+                var tokens = suffix.Select(token => 1 - (altered[at++] / activation) < Share ? null : (int?)token);
+                patterns[e] = new N2GPattern([.. tokens], canPadStart, activation);
+            }
         }
-        bool canPadStart =
-            activations([
-                [pad, .. suffix],
-            ])[0] >= enough;
-        float[] withoutT = activations([
-            .. suffix.Select((_, i) => (int[])[.. suffix[..i], pad, .. suffix[(i + 1)..]]),
-        ]);
-        var tokens = suffix.Select((token, i) => 1 - (withoutT[i] / activation) < Share ? null : (int?)token);
-        return new N2GPattern([.. tokens], canPadStart, activation);
+        return patterns;
     }
 
-    /// <summary>Grown leftwards from the last token until enough of the activation is there; else all there is.</summary>
-    private static (int[] Suffix, float Activation) MinimalSuffix(
-        int[] tokens,
-        float enough,
+    /// <summary>The suffix with a pad in front, and with a pad in each token's place.</summary>
+    private static IEnumerable<int[]> Altered(int[] suffix, int pad) =>
+        suffix.Select((_, i) => (int[])[.. suffix[..i], pad, .. suffix[(i + 1)..]]).Prepend([pad, .. suffix]);
+
+    /// <summary>Each example's, grown leftwards from the last token until enough of the activation is there; else all there is.</summary>
+    private static (int[] Tokens, float Activation)[] MinimalSuffixes(
+        IReadOnlyList<N2GExample> examples,
         LastActivations activations
     )
     {
-        float last = 0;
-        for (int tried = 0; tried < tokens.Length; tried += SuffixesAtATime)
+        var suffixes = new (int[] Tokens, float Activation)[examples.Count];
+        int[] open = [.. Enumerable.Range(0, examples.Count)];
+        for (int tried = 0; open.Length > 0; tried += SuffixesAtATime)
         {
-            int count = Math.Min(SuffixesAtATime, tokens.Length - tried);
-            float[] found = activations([.. Enumerable.Range(tried + 1, count).Select(n => tokens[^n..])]);
-            int first = Array.FindIndex(found, activation => activation >= enough);
-            if (first >= 0)
+            var lengths = open.ToDictionary(
+                e => e,
+                e => Enumerable.Range(tried + 1, Math.Min(SuffixesAtATime, examples[e].Tokens.Length - tried)).ToList()
+            );
+            float[] found = activations([
+                .. open.SelectMany(e => lengths[e].Select(length => examples[e].Tokens[^length..])),
+            ]);
+            var stillOpen = new List<int>();
+            int at = 0;
+            foreach (int e in open)
             {
-                return (tokens[^(tried + first + 1)..], found[first]);
+                var own = found.AsSpan(at, lengths[e].Count);
+                at += own.Length;
+                int enough = 0;
+                while (enough < own.Length - 1 && own[enough] < Share * examples[e].Activation)
+                {
+                    enough++;
+                }
+                suffixes[e] = (examples[e].Tokens[^lengths[e][enough]..], own[enough]);
+                if (own[enough] < Share * examples[e].Activation && lengths[e][^1] < examples[e].Tokens.Length)
+                {
+                    stillOpen.Add(e);
+                }
             }
-            last = found[^1];
+            open = [.. stillOpen];
         }
-        return (tokens, last);
+        return suffixes;
     }
 }

@@ -1,5 +1,3 @@
-using System.Text.Json.Nodes;
-
 namespace Pipeline.Evaluate.N2G;
 
 /// <summary>How well predictions tell where a latent fires, over tokens.</summary>
@@ -20,28 +18,17 @@ internal readonly record struct N2GScore(long Predicted, long Fired, long Both)
     /// <summary>Adds a text.</summary>
     /// <param name="trie">Predicts.</param>
     /// <param name="tokensT">Ids.</param>
-    /// <param name="firedT">Whether the latent fired on each.</param>
-    public N2GScore With(N2GTrie trie, ReadOnlySpan<int> tokensT, ReadOnlySpan<bool> firedT)
+    /// <param name="activationsT">The latent's, on each.</param>
+    public N2GScore With(N2GTrie trie, ReadOnlySpan<int> tokensT, ReadOnlySpan<float> activationsT)
     {
         var (predicted, fired, both) = (Predicted, Fired, Both);
         for (int t = 0; t < tokensT.Length; t++)
         {
             bool isPredicted = trie.Predict(tokensT, t) > 0;
             predicted += isPredicted ? 1 : 0;
-            fired += firedT[t] ? 1 : 0;
-            both += isPredicted && firedT[t] ? 1 : 0;
+            fired += activationsT[t] > 0 ? 1 : 0;
+            both += isPredicted && activationsT[t] > 0 ? 1 : 0;
         }
         return new N2GScore(predicted, fired, both);
     }
-
-    public JsonObject ToJson() =>
-        new()
-        {
-            ["predicted"] = Predicted,
-            ["fired"] = Fired,
-            ["both"] = Both,
-            ["precision"] = Precision,
-            ["recall"] = Recall,
-            ["f1"] = F1,
-        };
 }

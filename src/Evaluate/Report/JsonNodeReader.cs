@@ -7,6 +7,41 @@ namespace Pipeline.Evaluate.Report;
 /// <summary>A JSON value that knows its file and path, so that every fault can name both.</summary>
 internal readonly record struct JsonNodeReader(string File, string Path, string Remedy, JsonElement Element)
 {
+    /// <summary>A JSON file of a run.</summary>
+    public static JsonNodeReader Open(string runFolder, string file, string remedy) =>
+        Parse(file, remedy, System.IO.File.ReadAllText(Require(runFolder, file, remedy)));
+
+    /// <summary>An object from its text.</summary>
+    /// <param name="where">The file, and the place in it.</param>
+    /// <param name="remedy">What to do about a fault.</param>
+    /// <param name="json">The text.</param>
+    public static JsonNodeReader Parse(string where, string remedy, string json)
+    {
+        try
+        {
+            using var document = JsonDocument.Parse(json);
+            return new JsonNodeReader(where, "", remedy, document.RootElement.Clone()).AsObject();
+        }
+        catch (JsonException e)
+        {
+            string found = json.Length == 0 ? "an empty file" : $"text that is not JSON ({e.Message.TrimEnd('.')})";
+            throw new CorruptArtifactException(new Fault(where, found, "a JSON object", remedy).ToString(), e);
+        }
+    }
+
+    /// <summary>The path of a file that must be there.</summary>
+    public static string Require(string runFolder, string file, string remedy)
+    {
+        string path = System.IO.Path.Combine(runFolder, file);
+        return System.IO.File.Exists(path)
+            ? path
+            : throw new CorruptArtifactException(
+                new Fault(file, "no such file", $"it in {runFolder}", remedy).ToString()
+            );
+    }
+
+    public bool IsNull => Element.ValueKind == JsonValueKind.Null;
+
     private string Where => Path.Length == 0 ? File : $"{File}: {Path}";
 
     public JsonNodeReader Required(string key) =>

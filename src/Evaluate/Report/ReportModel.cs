@@ -74,10 +74,17 @@ public sealed record SaeResult
     public int? K { get; init; }
 
     public required SaeMetrics Metrics { get; init; }
+
+    /// <summary>Intervals, baselines, breakdowns: what the evaluation says of them.</summary>
+    public MetricDetails Details { get; init; } = new();
+
     public IReadOnlyList<TrainingPoint> Curve { get; init; } = [];
 
-    /// <summary>Features to show; empty where <c>features.json</c> is absent.</summary>
-    public IReadOnlyList<FeatureSummary> TopFeatures { get; init; } = [];
+    /// <summary>Its latents; null where they were not described.</summary>
+    public LatentsSummary? Latents { get; init; }
+
+    /// <summary><c>hook/sae</c>: where its folders lie under each stage.</summary>
+    public required string HookAndSae { get; init; }
 }
 
 /// <summary>
@@ -147,15 +154,35 @@ public sealed record ScalingResult(
     IReadOnlyList<KeyValuePair<string, string>> Definitions
 );
 
+/// <summary>What the page itself says of an SAE's latents; its browser has the rest.</summary>
+public sealed record LatentsSummary
+{
+    public required int Latents { get; init; }
+
+    /// <summary>Latents with examples.</summary>
+    public required int Described { get; init; }
+
+    /// <summary>Latents that fired on no token.</summary>
+    public required int Dead { get; init; }
+
+    /// <summary>Latents that fire on so many tokens that they hardly stand for one thing.</summary>
+    public required int Dense { get; init; }
+
+    /// <summary>Described latents worth opening first: those that patterns foretell best.</summary>
+    public IReadOnlyList<LatentHighlight> Highlights { get; init; } = [];
+}
+
 /// <param name="Index">Row of the decoder.</param>
-/// <param name="Density">Share of tokens the feature fires on, 0 to 1.</param>
+/// <param name="Density">Share of tokens the latent fires on, 0 to 1.</param>
 /// <param name="MaxActivation">Largest activation seen.</param>
-/// <param name="Examples">Text it fires on, best first.</param>
-public sealed record FeatureSummary(
+/// <param name="N2GF1">How well its patterns foretell where it fires; null where none were made.</param>
+/// <param name="Example">The text it fires on most; null where none was kept.</param>
+public sealed record LatentHighlight(
     int Index,
     double Density,
     double MaxActivation,
-    IReadOnlyList<FeatureExample> Examples
+    double? N2GF1,
+    FeatureExample? Example
 );
 
 /// <param name="Tokens">Decoded text of each token.</param>

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Pipeline.Evaluate.Report.Browser;
 
 namespace Pipeline.Evaluate.Report;
 
@@ -13,6 +14,10 @@ public static class ReportPage
     public static string Render(ReportModel model)
     {
         ArgumentNullException.ThrowIfNull(model);
+        string script = $"\n{ReportAssets.Text("report.js")}";
+        // Charts carry style attributes, which a policy admits all together or not at all.
+        string policy =
+            $"default-src 'none'; style-src 'unsafe-inline'; script-src {ReportAssets.PolicyHash(script)}; base-uri 'none'; form-action 'none'";
         return Html.Of(
             $"""
             <!DOCTYPE html>
@@ -20,16 +25,17 @@ public static class ReportPage
             <head>
             <meta charset="utf-8">
             <meta name="viewport" content="width=device-width, initial-scale=1">
-            <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+            <meta http-equiv="Content-Security-Policy" content="{new Html(policy)}">
             <title>{model.Run.Name}: sparse autoencoder report</title>
             <style>
-            {Asset("report.css")}</style>
+            {new Html(ReportAssets.Text("report.css") + ReportAssets.Text("Browser.latent.css"))}</style>
             </head>
             <body>
             <a class="skip" href="#results">Skip to the results</a>
             {Header(model)}
             <main>
             {Results(model)}
+            {ComparisonSection.Render(model)}
             {ScalingSection.Render(model)}
             {Curves(model)}
             {Densities(model)}
@@ -37,9 +43,8 @@ public static class ReportPage
             {Provenance(model)}
             {Glossary(model)}
             </main>
-            <footer>Made by Pipeline from the artifacts of this run; the file needs no network.</footer>
-            <script>
-            {Asset("report.js")}</script>
+            <footer>Made by Pipeline from the artifacts of this run; it needs no network.</footer>
+            <script>{new Html(script)}</script>
             </body>
             </html>
 
@@ -64,7 +69,9 @@ public static class ReportPage
             {Figure("Wall time", Numbers.Duration(run.Stages.Sum(s => s.Seconds ?? 0)))}
             </dl>
             <nav aria-label="On this page"><ul>
-            <li><a href="#results">Results</a></li>{ScalingSection.Link(model)}<li><a href="#training">Training</a></li>
+            <li><a href="#results">Results</a></li>{ComparisonSection.Link(
+                model
+            )}{ScalingSection.Link(model)}<li><a href="#training">Training</a></li>
             <li><a href="#density">Feature density</a></li>{FeaturesLink(model)}<li><a href="#run">Run</a></li>
             <li><a href="#glossary">Glossary</a></li>
             </ul></nav>
@@ -154,8 +161,13 @@ public static class ReportPage
 
     private static Html Row(SaeResult sae, int index, IEnumerable<MetricDefinition> columns) =>
         Html.Of(
-            $"""<tr><th scope="row" data-v="{index + 1:D4}">{Mark(index)}{sae.Sae}<small>{sae.Hook}</small></th>{NumberCell(sae.Layer, sae.Layer?.ToString(CultureInfo.InvariantCulture))}<td data-v="{sae.Architecture}">{sae.Architecture}</td>{NumberCell(sae.Features, Numbers.Count(sae.Features))}{NumberCell(sae.K, sae.K?.ToString(CultureInfo.InvariantCulture))}{Html.Join(columns.Select(c => MetricCell(sae, c)))}</tr>"""
+            $"""<tr><th scope="row" data-v="{index + 1:D4}">{Mark(index)}{BrowserLink(sae)}<small>{sae.Hook}</small></th>{NumberCell(sae.Layer, sae.Layer?.ToString(CultureInfo.InvariantCulture))}<td data-v="{sae.Architecture}">{sae.Architecture}</td>{NumberCell(sae.Features, Numbers.Count(sae.Features))}{NumberCell(sae.K, sae.K?.ToString(CultureInfo.InvariantCulture))}{Html.Join(columns.Select(c => MetricCell(sae, c)))}</tr>"""
         );
+
+    private static Html BrowserLink(SaeResult sae) =>
+        sae.Latents is null
+            ? Html.Of($"{sae.Sae}")
+            : Html.Of($"""<a href="{BrowserFolder.LinkTo(sae.HookAndSae)}" title="Browse its latents">{sae.Sae}</a>""");
 
     private static Html MetricCell(SaeResult sae, MetricDefinition metric)
     {
@@ -236,45 +248,47 @@ public static class ReportPage
     }
 
     private static Html FeaturesLink(ReportModel model) =>
-        HasFeatures(model) ? Html.Of($"""<li><a href="#features">Features</a></li>""") : Html.None;
+        HasFeatures(model) ? Html.Of($"""<li><a href="#features">Latents</a></li>""") : Html.None;
 
     private static Html Features(ReportModel model) =>
         HasFeatures(model)
             ? Html.Of(
                 $"""
                 <section id="features" aria-labelledby="features-title">
-                <h2 id="features-title">Features</h2>
-                <p class="muted">Text each feature fires on. Shade is activation as a share of the feature's maximum; the outlined token is the one the example was picked for.</p>
-                {Lines(
-                    model.Saes.Index().Where(s => s.Item.TopFeatures.Count > 0).Select(
-                        (s, order) => SaeFeatures(s.Item, s.Index, order == 0)
-                    )
-                )}
+                <h2 id="features-title">Latents</h2>
+                <p class="muted">Each autoencoder's browser lists all its latents and shows text they fire on. Below, of each, the described latents that patterns foretell best. Shade is activation as a share of the latent's maximum; the outlined token is the one the example was picked for.</p>
+                <div class="grid wide">
+                {Lines(model.Saes.Index().Where(s => s.Item.Latents is not null).Select(s => Latents(s.Item, s.Index)))}
+                </div>
                 </section>
                 """
             )
             : Html.None;
 
-    private static Html SaeFeatures(SaeResult sae, int index, bool isFirst) =>
-        Html.Of(
+    private static Html Latents(SaeResult sae, int index)
+    {
+        LatentsSummary latents = sae.Latents!;
+        return Html.Of(
             $"""
-            <details class="panel"{OpenIf(isFirst)}><summary>{Mark(
-                index
-            )}<strong>{sae.Sae}</strong> <span class="muted">{sae.Hook}, {Plural(
-                sae.TopFeatures.Count,
-                "feature"
-            )}</span></summary>
-            <div class="grid features">
-            {Lines(sae.TopFeatures.Select(Feature))}
+            <div class="panel latents"><h3>{Mark(index)}{sae.Sae} <span class="muted">{sae.Hook}</span></h3>
+            <p><a class="open" href="{BrowserFolder.LinkTo(sae.HookAndSae)}">Browse {Plural(
+                latents.Latents,
+                "latent"
+            )}</a> <span class="muted">{Numbers.Count(latents.Described)} described, {Numbers.Count(
+                latents.Dead
+            )} dead, {Numbers.Count(latents.Dense)} dense</span></p>
+            {Lines(latents.Highlights.Select(highlight => Highlight(sae, highlight)))}
             </div>
-            </details>
             """
         );
+    }
 
-    private static Html Feature(FeatureSummary feature) =>
+    private static Html Highlight(SaeResult sae, LatentHighlight latent) =>
         Html.Of(
-            $"""<article class="feature"><h3>Feature {feature.Index} <span class="muted">fires on {Numbers.Short(feature.Density * 100)}% of tokens, max activation {Numbers.Short(feature.MaxActivation)}</span></h3>{Html.Join(feature.Examples.Select(e => Example(e, feature.MaxActivation)))}</article>"""
+            $"""<article class="feature"><h4><a href="{BrowserFolder.LinkTo(sae.HookAndSae, latent.Index)}">Latent {latent.Index}</a> <span class="muted">{N2G(latent.N2GF1)}fires on {Numbers.Short(latent.Density * 100)}% of tokens, at most {Numbers.Short(latent.MaxActivation)}</span></h4>{(latent.Example is { } example ? Example(example, latent.MaxActivation) : Html.None)}</article>"""
         );
+
+    private static string N2G(double? f1) => f1 is { } value ? $"N2G F1 {Numbers.Fixed(value, 2)}, " : "";
 
     private static Html Example(FeatureExample example, double maxActivation) =>
         Html.Of(
@@ -379,18 +393,16 @@ public static class ReportPage
             $"""<ul class="legend">{Html.Join(model.Saes.Select((s, i) => Html.Of($"""<li>{Mark(i)}{s.Sae} <span class="muted">{s.Hook}</span></li>""")))}</ul>"""
         );
 
-    private static Html Mark(int index) =>
+    internal static Html Mark(int index) =>
         Html.Of(
             $"""<span class="swatch" style="background:var(--s{index % Report.Chart.PaletteSize})"></span><span class="number">{index + 1}</span>"""
         );
 
     private static Html Figure(string name, string value) => Html.Of($"<div><dt>{name}</dt><dd>{value}</dd></div>");
 
-    private static Html OpenIf(bool isOpen) => isOpen ? Html.Of($" open") : Html.None;
-
     private static Html Lines(IEnumerable<Html> parts) => new(string.Join('\n', parts.Select(p => p.Markup)));
 
-    private static bool HasFeatures(ReportModel model) => model.Saes.Any(s => s.TopFeatures.Count > 0);
+    private static bool HasFeatures(ReportModel model) => model.Saes.Any(s => s.Latents is not null);
 
     private static bool IsWorseThanMean(SaeResult sae) => sae.Metrics.Fvu > 1;
 
@@ -413,14 +425,5 @@ public static class ReportPage
             1 => Numbers.Count(sorted[0]),
             _ => $"{Numbers.Count(sorted[0])} – {Numbers.Count(sorted[^1])}",
         };
-    }
-
-    private static Html Asset(string name)
-    {
-        using Stream stream =
-            typeof(ReportPage).Assembly.GetManifestResourceStream($"{typeof(ReportPage).Namespace}.{name}")
-            ?? throw new InvalidOperationException($"{name} is not embedded in {typeof(ReportPage).Assembly}.");
-        using StreamReader reader = new(stream);
-        return new Html(reader.ReadToEnd());
     }
 }

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json.Nodes;
+using Pipeline.Evaluate.Report.Browser;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 
@@ -7,7 +8,8 @@ namespace Pipeline.Evaluate.Report;
 
 /// <summary>
 /// <code>
-/// run.json, metrics.jsonl, metrics.json, features.json, scaling.json ──> report/index.html
+/// run.json, metrics.jsonl, metrics.json, scaling.json ──> report/index.html
+/// features/{index,block-*}.json ───────────────────────> report/features/&lt;hook&gt;/&lt;sae&gt;/{index.html, columns.js, block-*.js}
 /// </code>
 /// </summary>
 public static class ReportStage
@@ -35,34 +37,61 @@ public static class ReportStage
     {
         var clock = Stopwatch.StartNew();
         folder.Begin();
-        var digest = Write(runFolder);
         folder.Complete(
-            [ManifestOutput.Of(PageName, digest)],
+            Write(runFolder),
             [],
             new JsonObject { ["wall_seconds"] = Math.Round(clock.Elapsed.TotalSeconds, 3) }
         );
     }
 
-    /// <summary>Builds the page of a finished run again; returns its full path.</summary>
+    /// <summary>Builds the pages of a finished run again; returns the report's full path.</summary>
     public static string Rebuild(string runFolder)
     {
         string folder = Path.Combine(runFolder, "report");
         var before = Manifest.TryRead(folder);
-        var digest = Write(runFolder);
+        var outputs = Write(runFolder);
+        RemoveOthers(folder, outputs);
         if (before is not null)
         {
-            Manifest.Write(folder, before with { Outputs = [ManifestOutput.Of(PageName, digest)] });
+            Manifest.Write(folder, before with { Outputs = outputs });
         }
         return Path.GetFullPath(Path.Combine(folder, PageName));
     }
 
-    private static FileDigest Write(string runFolder)
+    private static List<ManifestOutput> Write(string runFolder)
     {
         RequireWhole(runFolder);
-        return AtomicFile.WriteText(
-            Path.Combine(runFolder, "report", PageName),
-            ReportPage.Render(ReportModel.Read(runFolder))
-        );
+        var model = ReportModel.Read(runFolder);
+        string folder = Path.Combine(runFolder, "report");
+        List<ManifestOutput> outputs =
+        [
+            .. model.Saes.SelectMany(sae =>
+                FeatureFiles.TryOpen(runFolder, sae.HookAndSae, "Run the pipeline again") is { } features
+                    ? BrowserFolder.Write(folder, model.Run.Name, sae, features)
+                    : []
+            ),
+        ];
+        // The page with the links is written after what they lead to.
+        var page = AtomicFile.WriteText(Path.Combine(folder, PageName), ReportPage.Render(model));
+        return [ManifestOutput.Of(PageName, page), .. outputs];
+    }
+
+    /// <summary>Browsers and blocks of an earlier evaluation would be found beside those of this one.</summary>
+    private static void RemoveOthers(string folder, IReadOnlyList<ManifestOutput> outputs)
+    {
+        string browsers = Path.Combine(folder, "features");
+        if (!Directory.Exists(browsers))
+        {
+            return;
+        }
+        var kept = outputs.Select(output => output.Name).ToHashSet(StringComparer.Ordinal);
+        foreach (string file in Directory.GetFiles(browsers, "*", SearchOption.AllDirectories))
+        {
+            if (!kept.Contains(Path.GetRelativePath(folder, file).Replace('\\', '/')))
+            {
+                File.Delete(file);
+            }
+        }
     }
 
     /// <summary>What the page shows is as it was written. It shows no weights, so those are not read.</summary>

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using Pipeline.Evaluate.Report.Browser;
 using Pipeline.Evaluate.Scaling;
 using Pipeline.Shared;
 
@@ -9,12 +10,15 @@ namespace Pipeline.Evaluate.Report;
 // harvest/manifest.json ─────────────────────────┤
 // train/<hook>/<sae>/{cfg.json, metrics.jsonl} ──┼──> ReportModel
 // evaluate/<hook>/<sae>/metrics.json ────────────┤
-// evaluate/<hook>/<sae>/features.json (optional) ┤
+// evaluate/<hook>/<sae>/features/ (optional) ────┤
 // scaling/<hook>/scaling.json (where run) ───────┘
 
 /// <summary>Reads a run folder into a <see cref="ReportModel"/>; every fault names its file and field.</summary>
 internal sealed class RunFolderReader(string runFolder)
 {
+    /// <summary>Latents of each SAE that the page shows itself.</summary>
+    private const int Highlights = 3;
+
     private static readonly JsonSerializerOptions s_indented = new()
     {
         WriteIndented = true,
@@ -101,18 +105,21 @@ internal sealed class RunFolderReader(string runFolder)
         JsonNodeReader config = Open($"train/{hookAndSae}/cfg.json", trainRemedy);
         string[] parts = hookAndSae.Split('/');
         string hook = config.Optional("metadata")?.Optional("hook_name")?.AsString() ?? parts[0];
+        JsonNodeReader metrics = Open($"evaluate/{hookAndSae}/metrics.json", evaluateRemedy);
         return new SaeResult
         {
             Hook = hook,
+            HookAndSae = hookAndSae,
             Layer = LayerOf(hook),
             Sae = parts[1],
             Architecture = config.Required("architecture").AsString(),
             DIn = config.Required("d_in").AsInt32(),
             Features = config.Required("d_sae").AsInt32(),
             K = config.Optional("k")?.AsInt32(),
-            Metrics = ReadMetrics(Open($"evaluate/{hookAndSae}/metrics.json", evaluateRemedy)),
+            Metrics = ReadMetrics(metrics),
+            Details = MetricDetails.Read(metrics),
             Curve = ReadCurve($"train/{hookAndSae}/metrics.jsonl", trainRemedy),
-            TopFeatures = ReadFeatures($"evaluate/{hookAndSae}/features.json", evaluateRemedy),
+            Latents = ReadLatents(hookAndSae, evaluateRemedy),
         };
     }
 
@@ -178,13 +185,13 @@ internal sealed class RunFolderReader(string runFolder)
     {
         List<TrainingPoint> curve = [];
         int number = 0;
-        foreach (string line in File.ReadLines(Require(file, remedy)))
+        foreach (string line in File.ReadLines(JsonNodeReader.Require(runFolder, file, remedy)))
         {
             number++;
             if (!string.IsNullOrWhiteSpace(line))
             {
                 string where = string.Create(CultureInfo.InvariantCulture, $"{file}, line {number}");
-                curve.Add(ReadPoint(Parse(where, remedy, line)));
+                curve.Add(ReadPoint(JsonNodeReader.Parse(where, remedy, line)));
             }
         }
         return curve;
@@ -204,24 +211,42 @@ internal sealed class RunFolderReader(string runFolder)
             DeadFraction = line.OptionalDouble("dead_fraction"),
         };
 
-    private IReadOnlyList<FeatureSummary> ReadFeatures(string file, string remedy)
+    /// <summary>Null where the evaluation left no features.</summary>
+    private LatentsSummary? ReadLatents(string hookAndSae, string remedy)
     {
-        if (!File.Exists(Path.Combine(runFolder, file)))
+        if (FeatureFiles.TryOpen(runFolder, hookAndSae, remedy) is not { } files)
         {
-            return [];
+            return null;
         }
-        return
-        [
-            .. Open(file, remedy)
-                .Required("features")
-                .AsArray()
-                .Select(feature => new FeatureSummary(
-                    feature.Required("index").AsInt32(),
-                    feature.Required("density").AsDouble(),
-                    feature.Required("max_activation").AsDouble(),
-                    [.. feature.Required("examples").AsArray().Select(ReadExample)]
-                )),
-        ];
+        var columns = files.Columns;
+        return new LatentsSummary
+        {
+            Latents = columns.Latents,
+            Described = columns.Described,
+            Dead = columns.IsDead.Count(dead => dead),
+            Dense = columns.IsDense.Count(dense => dense),
+            Highlights =
+            [
+                .. Enumerable
+                    .Range(0, columns.Latents)
+                    .Where(i => columns.Block[i] >= 0 && !columns.IsDead[i] && !columns.IsDense[i])
+                    .OrderByDescending(i => columns.N2GF1[i] ?? double.NegativeInfinity)
+                    .ThenByDescending(i => columns.MaxActivation[i])
+                    .Take(Highlights)
+                    .Select(i => new LatentHighlight(
+                        i,
+                        columns.Density[i],
+                        columns.MaxActivation[i],
+                        columns.N2GF1[i],
+                        files
+                            .Latent(i)!
+                            .Value.Required("top")
+                            .AsArray()
+                            .Select(FeatureFiles.ReadExample)
+                            .FirstOrDefault()
+                    )),
+            ],
+        };
     }
 
     /// <summary>Those the run lists: a folder of an earlier pipeline may lie there too.</summary>
@@ -271,44 +296,7 @@ internal sealed class RunFolderReader(string runFolder)
                 )),
         ];
 
-    private static FeatureExample ReadExample(JsonNodeReader example)
-    {
-        string[] tokens = [.. example.Required("tokens").AsArray().Select(t => t.AsString())];
-        float[] activations = [.. example.Required("activations").AsArray().Select(a => (float)a.AsDouble())];
-        int peak = example.Required("peak").AsInt32();
-        if (tokens.Length != activations.Length)
-        {
-            throw example.Corrupt($"{tokens.Length} tokens and {activations.Length} activations", "one for each");
-        }
-        if (peak < 0 || peak >= tokens.Length)
-        {
-            throw example.Corrupt($"peak {peak}", $"the index of one of {tokens.Length} tokens");
-        }
-        return new FeatureExample(tokens, activations, peak);
-    }
-
-    private JsonNodeReader Open(string file, string remedy) =>
-        Parse(file, remedy, File.ReadAllText(Require(file, remedy)));
-
-    private static JsonNodeReader Parse(string where, string remedy, string json)
-    {
-        try
-        {
-            using var document = JsonDocument.Parse(json);
-            return new JsonNodeReader(where, "", remedy, document.RootElement.Clone()).AsObject();
-        }
-        catch (JsonException e)
-        {
-            string found = json.Length == 0 ? "an empty file" : $"text that is not JSON ({e.Message.TrimEnd('.')})";
-            throw new CorruptArtifactException(new Fault(where, found, "a JSON object", remedy).ToString(), e);
-        }
-    }
-
-    private string Require(string file, string remedy)
-    {
-        string path = Path.Combine(runFolder, file);
-        return File.Exists(path) ? path : throw Missing(file, "no such file", $"it in {runFolder}", remedy);
-    }
+    private JsonNodeReader Open(string file, string remedy) => JsonNodeReader.Open(runFolder, file, remedy);
 
     private static CorruptArtifactException Missing(string where, string found, string expected, string remedy) =>
         new(new Fault(where, found, expected, remedy).ToString());

@@ -1,4 +1,6 @@
+using System.Collections.Concurrent;
 using Pipeline.Evaluate.Report;
+using Pipeline.Evaluate.Report.Browser;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
@@ -37,6 +39,7 @@ public sealed class LatentProbe : IDisposable
     private readonly ITokenizer tokenizer;
     private readonly bool prependBos;
     private readonly Dictionary<ProbedSae, Autoencoder> loaded = [];
+    private readonly ConcurrentDictionary<ProbedSae, FeatureFiles?> described = [];
     private readonly Lock oneAtATime = new();
 
     private LatentProbe(string runFolder, string modelFolder, string? expectedHash)
@@ -109,12 +112,32 @@ public sealed class LatentProbe : IDisposable
         }
     }
 
-    /// <summary>features.json of an SAE: what its latents fire on in the held-out text; null where it was not evaluated.</summary>
-    public string? Features(ProbedSae sae)
+    /// <summary>What evaluation knows of every latent of an SAE, as its JSON; null where it described none.</summary>
+    public string? FeatureIndex(ProbedSae sae) => Features(sae)?.Index.Element.GetRawText();
+
+    /// <summary>One block of an SAE's described latents, as its JSON; null where there is none of that number.</summary>
+    public string? FeatureBlock(ProbedSae sae, int number) =>
+        Features(sae) is { } features && number >= 0 && number < features.Blocks
+            ? features.Block(number).Element.GetRawText()
+            : null;
+
+    /// <summary>The SAE's feature browser, seen from the run's folder; null where the report has none.</summary>
+    public string? BrowserPage(ProbedSae sae)
     {
         ArgumentNullException.ThrowIfNull(sae);
-        string path = Path.Combine(runFolder, "evaluate", sae.Hook, sae.Name, EvaluateStage.FeaturesName);
-        return File.Exists(path) ? File.ReadAllText(path) : null;
+        string hookAndSae = $"{sae.Hook}/{sae.Name}";
+        return Directory.Exists(Path.Combine(runFolder, "report", BrowserFolder.NameOf(hookAndSae)))
+            ? $"report/{BrowserFolder.LinkTo(hookAndSae)}"
+            : null;
+    }
+
+    private FeatureFiles? Features(ProbedSae sae)
+    {
+        ArgumentNullException.ThrowIfNull(sae);
+        return described.GetOrAdd(
+            sae,
+            each => FeatureFiles.TryOpen(runFolder, $"{each.Hook}/{each.Name}", "Run the evaluate stage again")
+        );
     }
 
     public void Dispose()

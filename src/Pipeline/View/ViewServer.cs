@@ -4,8 +4,11 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Microsoft.AspNetCore.StaticFiles;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.FileProviders;
 using Microsoft.Extensions.Logging;
+using Pipeline.Evaluate.Report;
 using Pipeline.Evaluate.View;
 using Pipeline.Shared;
 
@@ -13,7 +16,7 @@ namespace Pipeline.View;
 
 /// <summary>
 /// The feature browser on the loopback interface:
-/// <c>/</c> the page, <c>/report/</c> the run's report, <c>/api/...</c> what the page asks for. It answers to this machine's
+/// <c>/</c> the live page, <c>/report/</c> the run's report and feature browsers, <c>/api/...</c> what the live page asks for. It answers to this machine's
 /// names only, so that no web page elsewhere can reach it under a name of its own.
 /// </summary>
 internal static class ViewServer
@@ -21,7 +24,11 @@ internal static class ViewServer
     private const long MaximumBodyBytes = 1 << 20;
 
     private const string Policy =
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'";
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+    /// <summary>Beside it stands the policy of each page of the report, which admits that page's own script and no other.</summary>
+    private const string ReportPolicy =
+        "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
     /// <summary>Starts listening; port 0 lets the system choose one. The address is the application's first URL.</summary>
     public static async Task<WebApplication> StartAsync(
@@ -42,6 +49,7 @@ internal static class ViewServer
         var app = builder.Build();
         app.UseHostFiltering();
         app.Use(TellFailures);
+        ServeReport(app, Path.GetFullPath(Path.Combine(runFolder, "report")));
         Map(app, runFolder, probe);
         await app.StartAsync(cancel).ConfigureAwait(false);
         return app;
@@ -64,17 +72,13 @@ internal static class ViewServer
 
     private static void Map(IEndpointRouteBuilder app, string runFolder, LatentProbe probe)
     {
-        app.MapGet("/", context => Asset(context, "view.html", "text/html; charset=utf-8"));
-        app.MapGet("/view.js", context => Asset(context, "view.js", "text/javascript; charset=utf-8"));
-        app.MapGet("/view.css", context => Asset(context, "view.css", "text/css; charset=utf-8"));
-        string report = Path.GetFullPath(Path.Combine(runFolder, "report", "index.html"));
-        app.MapGet(
-            "/report/",
-            () =>
-                File.Exists(report)
-                    ? Results.File(report, "text/html; charset=utf-8")
-                    : Results.NotFound("This run has no report yet.")
-        );
+        app.MapGet("/", context => Send(context, Own("view.html"), "text/html"));
+        app.MapGet("/view.js", context => Send(context, Own("view.js"), "text/javascript"));
+        app.MapGet("/view.css", context => Send(context, Own("view.css"), "text/css"));
+        app.MapGet("/latent.js", context => Send(context, ReportAssets.Text("Browser.latent.js"), "text/javascript"));
+        app.MapGet("/latent.css", context => Send(context, ReportAssets.Text("Browser.latent.css"), "text/css"));
+        app.MapGet("/report.css", context => Send(context, ReportAssets.Text("report.css"), "text/css"));
+        app.MapGet("/favicon.ico", () => Results.NoContent());
         app.MapGet(
             "/api/saes",
             () =>
@@ -83,16 +87,29 @@ internal static class ViewServer
                     {
                         run = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(runFolder))),
                         maximumTokens = probe.MaximumTokens,
-                        saes = probe.Saes,
+                        saes = probe.Saes.Select(sae => new
+                        {
+                            hook = sae.Hook,
+                            name = sae.Name,
+                            page = probe.BrowserPage(sae),
+                            described = probe.FeatureIndex(sae) is not null,
+                        }),
                     }
                 )
         );
         app.MapGet(
             "/api/features",
             (string hook, string name) =>
-                Find(probe, hook, name) is not { } sae ? Results.NotFound()
-                : probe.Features(sae) is { } features ? Results.Content(features, "application/json")
-                : Results.NotFound("This SAE has not been evaluated.")
+                Find(probe, hook, name) is { } sae && probe.FeatureIndex(sae) is { } index
+                    ? Results.Content(index, "application/json")
+                    : Results.NotFound("The latents of this SAE are not described.")
+        );
+        app.MapGet(
+            "/api/features/block",
+            (string hook, string name, int number) =>
+                Find(probe, hook, name) is { } sae && probe.FeatureBlock(sae, number) is { } block
+                    ? Results.Content(block, "application/json")
+                    : Results.NotFound("There is no such block of latents.")
         );
         app.MapPost(
             "/api/latents",
@@ -106,14 +123,67 @@ internal static class ViewServer
     private static ProbedSae? Find(LatentProbe probe, string hook, string name) =>
         probe.Saes.FirstOrDefault(sae => sae == new ProbedSae(hook, name));
 
-    private static Task Asset(HttpContext context, string name, string type)
+    /// <summary>
+    /// Pages and data scripts under the report's folder. The file provider resolves nothing outside it and no hidden file,
+    /// and what has another ending (the manifest) is not served.
+    /// </summary>
+    private static void ServeReport(WebApplication app, string report)
     {
-        context.Response.ContentType = type;
-        context.Response.Headers.ContentSecurityPolicy = Policy;
-        context.Response.Headers.XContentTypeOptions = "nosniff";
-        var stream = Assembly.GetExecutingAssembly().GetManifestResourceStream($"Pipeline.View.{name}")!;
-        context.Response.RegisterForDispose(stream);
-        return stream.CopyToAsync(context.Response.Body);
+        if (!Directory.Exists(report))
+        {
+            app.MapGet("/report/", () => Results.NotFound("This run has no report yet."));
+            return;
+        }
+        var files = new PhysicalFileProvider(report);
+        app.UseDefaultFiles(
+            new DefaultFilesOptions
+            {
+                FileProvider = files,
+                RequestPath = "/report",
+                DefaultFileNames = ["index.html"],
+            }
+        );
+        app.UseStaticFiles(
+            new StaticFileOptions
+            {
+                FileProvider = files,
+                RequestPath = "/report",
+                ContentTypeProvider = new FileExtensionContentTypeProvider(
+                    new Dictionary<string, string>
+                    {
+                        [".html"] = "text/html; charset=utf-8",
+                        [".js"] = "text/javascript; charset=utf-8",
+                    }
+                ),
+                OnPrepareResponse = served =>
+                {
+                    Protect(served.Context.Response, ReportPolicy);
+                    served.Context.Response.Headers.CacheControl = "no-cache"; // it may be built again
+                },
+            }
+        );
+    }
+
+    private static Task Send(HttpContext context, string text, string type)
+    {
+        context.Response.ContentType = $"{type}; charset=utf-8";
+        Protect(context.Response, Policy);
+        return context.Response.WriteAsync(text, context.RequestAborted);
+    }
+
+    private static void Protect(HttpResponse response, string policy)
+    {
+        response.Headers.ContentSecurityPolicy = policy;
+        response.Headers.XContentTypeOptions = "nosniff";
+        response.Headers["Referrer-Policy"] = "no-referrer";
+    }
+
+    /// <summary>A file of this folder.</summary>
+    private static string Own(string name)
+    {
+        using var stream = Assembly.GetExecutingAssembly().GetManifestResourceStream($"Pipeline.View.{name}")!;
+        using var reader = new StreamReader(stream);
+        return reader.ReadToEnd();
     }
 
     private sealed record LatentsRequest(string Hook, string Name, string Text);

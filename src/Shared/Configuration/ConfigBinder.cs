@@ -163,6 +163,7 @@ internal sealed partial class ConfigBinder(FaultList faults, string source)
             : type == typeof(bool) ? BindBool(scalar, path)
             : type == typeof(double) ? BindDouble(scalar, path)
             : type == typeof(TokenCount) ? BindTokenCount(scalar, path)
+            : type == typeof(FeatureCount) ? BindFeatureCount(scalar, path)
             : type.IsEnum ? BindEnum(type, scalar, path)
             : type == typeof(int) ? BindWhole(scalar, path, (int.MinValue, int.MaxValue), whole => (int)whole)
             : type == typeof(long) ? BindWhole(scalar, path, (long.MinValue, long.MaxValue), whole => (long)whole)
@@ -315,6 +316,16 @@ internal sealed partial class ConfigBinder(FaultList faults, string source)
         return null;
     }
 
+    private FeatureCount? BindFeatureCount(ConfigScalar scalar, string path)
+    {
+        if (FeatureCount.TryParse(scalar.Text, out FeatureCount count))
+        {
+            return count;
+        }
+        Refuse(path, scalar.Described, Expected(typeof(FeatureCount)), "Write a whole number, or all");
+        return null;
+    }
+
     private Enum? BindEnum(Type type, ConfigScalar scalar, string path)
     {
         if (Spelling.ParseEnum(type, scalar.Text) is { } value)
@@ -346,6 +357,7 @@ internal sealed partial class ConfigBinder(FaultList faults, string source)
         : type == typeof(bool) ? "true or false"
         : type == typeof(double) ? "a number"
         : type == typeof(TokenCount) ? "a count of tokens such as 200k, 2M or 1.5G"
+        : type == typeof(FeatureCount) ? "a number of latents, 0 or more, or all"
         : type.IsEnum ? $"one of {Spelling.AllOf(type)}"
         : ElementType(type) is not null ? "a list"
         : !IsRecord(type) ? "a whole number"

@@ -34,6 +34,8 @@ public static class ConfigurationJson
             double number when double.IsFinite(number) => JsonValue.Create(number),
             double number => throw new ArgumentException($"{key} is {number}, which JSON cannot hold.", nameof(value)),
             TokenCount count => JsonValue.Create(count.Value),
+            FeatureCount { Value: { } number } => JsonValue.Create(number),
+            FeatureCount all => JsonValue.Create(all.ToString()),
             Enum member => JsonValue.Create(Spelling.Of(member)),
             IEnumerable items => new JsonArray([.. items.Cast<object?>().Select(item => ToNode(item, key))]),
             _ => ToJson(value),

@@ -3,7 +3,8 @@ namespace Pipeline.Shared.Configuration;
 /// <summary>The static report.</summary>
 public sealed record ReportConfig
 {
-    /// <summary>Features shown with their examples, per autoencoder. Default 64; 0 shows the metrics alone.</summary>
-    [AtLeast(0)]
-    public int Features { get; init; } = 64;
+    /// <summary>Latents of each autoencoder that get a page of their own, with examples: a number, spread evenly over the
+    /// living ones from the most often firing to the rarest, or <c>all</c>. Default 64; 0 leaves the table of all latents
+    /// alone.</summary>
+    public FeatureCount Features { get; init; } = new(64);
 }

@@ -22,7 +22,7 @@ public sealed class YamlConfigurationTests
         config.Train.Saes.Should().HaveCount(2);
         config.Train.Saes[1].LearningRate.Should().Be(1e-3);
         config.Train.Saes[1].AuxK.Should().Be(64);
-        config.Report.Features.Should().Be(64);
+        config.Report.Features.Should().Be(new FeatureCount(64));
     }
 
     [Fact]
@@ -78,8 +78,33 @@ public sealed class YamlConfigurationTests
         config.Train.Batch.Should().Be(256);
         config.Train.Saes.Select(sae => sae.K).Should().Equal(16, 8, 4);
         config.Harvest.Hooks.Should().Equal("a");
-        config.Report.Features.Should().Be(3);
+        config.Report.Features.Should().Be(new FeatureCount(3));
     }
+
+    [Theory]
+    [InlineData("all", "all")]
+    [InlineData("0", "0")]
+    [InlineData("16_384", "16384")]
+    [InlineData("2k", "2000")]
+    public void A_number_of_latents_may_be_all(string written, string expected)
+    {
+        var report = Yaml.With($"report.features={written}").Report;
+
+        report.Features.ToString().Should().Be(expected);
+        ConfigurationJson.ToJson(report)["features"]!.ToString().Should().Be(expected);
+    }
+
+    [Theory]
+    [InlineData("-1")]
+    [InlineData("most")]
+    [InlineData("1.5")]
+    [InlineData("3000000000")]
+    public void A_number_of_latents_is_whole_and_not_below_zero(string written) =>
+        Yaml.RefusalWith($"report.features={written}")
+            .Should()
+            .Contain(
+                $"report.features (--set report.features={written}): found '{written}', expected a number of latents"
+            );
 
     [Fact]
     public void Overrides_alone_can_make_a_configuration()

@@ -16,7 +16,11 @@ internal static class ArtifactHashes
         {
             string name = Path.GetRelativePath(folder, file).Replace('\\', '/');
             bool working = name.Split('/').Any(part => part.StartsWith('.'));
-            if (!working && Path.GetFileName(name) is not ("manifest.json" or "run.json" or "index.html"))
+            if (
+                !working
+                && name != "report/index.html"
+                && Path.GetFileName(name) is not ("manifest.json" or "run.json")
+            )
             {
                 hashes[name] = AtomicFile.Digest(file).Sha256;
             }

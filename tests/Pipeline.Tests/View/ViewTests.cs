@@ -1,5 +1,7 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Http.Json;
+using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
 using Pipeline.Evaluate.View;
@@ -44,14 +46,57 @@ public sealed class ViewTests : IClassFixture<FinishedRun>, IAsyncLifetime
     [InlineData("/", "text/html")]
     [InlineData("/view.js", "text/javascript")]
     [InlineData("/view.css", "text/css")]
+    [InlineData("/latent.js", "text/javascript")]
+    [InlineData("/latent.css", "text/css")]
+    [InlineData("/report.css", "text/css")]
     [InlineData("/report/", "text/html")]
+    [InlineData("/report/features/blocks.1.hook_resid_post/SAE/", "text/html")]
+    [InlineData("/report/features/blocks.1.hook_resid_post/SAE/columns.js", "text/javascript")]
     public async Task The_page_its_parts_and_the_report_are_there(string path, string type)
     {
-        using var response = await http.GetAsync(new Uri(path, UriKind.Relative), Cancel);
+        using var response = await http.GetAsync(Relative(path), Cancel);
 
         response.StatusCode.Should().Be(HttpStatusCode.OK);
         response.Content.Headers.ContentType!.MediaType.Should().Be(type);
+        response.Headers.GetValues("Content-Security-Policy").Single().Should().StartWith("default-src 'none'; ");
+        response.Headers.GetValues("X-Content-Type-Options").Should().Equal("nosniff");
         (await response.Content.ReadAsStringAsync(Cancel)).Length.Should().BeGreaterThan(500);
+    }
+
+    [Theory]
+    [InlineData("/report/../run.json")]
+    [InlineData("/report/%2e%2e/run.json")]
+    [InlineData("/report/..%2frun.json")]
+    [InlineData("/report/%2e%2e%2frun.json")]
+    [InlineData("/report/..\\run.json")]
+    [InlineData("/report/features/../../run.json")]
+    [InlineData("/report/features/..%2f..%2f..%2f..%2f..%2f..%2fetc/passwd")]
+    [InlineData("/report//etc/passwd")]
+    [InlineData("/report/manifest.json")]
+    [InlineData("/report/.hidden.js")]
+    public async Task What_is_no_page_of_the_report_is_not_served(string path)
+    {
+        await File.WriteAllTextAsync(Path.Combine(run.Folder, "report", ".hidden.js"), "hidden", Cancel);
+
+        // As it is: HttpClient would put the dots right first.
+        (await RawStatus(path))
+            .Should()
+            .BeOneOf(400, 404);
+    }
+
+    [Fact]
+    public async Task Each_SAE_is_named_with_its_browsers_page()
+    {
+        var about = JsonNode.Parse(await http.GetStringAsync(new Uri("/api/saes", UriKind.Relative), Cancel))!;
+
+        foreach (var sae in about["saes"]!.AsArray())
+        {
+            using var page = await http.GetAsync(
+                new Uri("/" + sae!["page"]!.GetValue<string>(), UriKind.Relative),
+                Cancel
+            );
+            page.StatusCode.Should().Be(HttpStatusCode.OK);
+        }
     }
 
     [Fact]
@@ -86,13 +131,29 @@ public sealed class ViewTests : IClassFixture<FinishedRun>, IAsyncLifetime
     }
 
     [Fact]
-    public async Task Examples_of_the_evaluation_are_handed_on()
+    public async Task What_the_evaluation_says_of_latents_is_handed_on()
     {
-        string name = Uri.EscapeDataString(probe.Saes[0].Name);
-        var answer = JsonNode.Parse(
-            await http.GetStringAsync(new Uri($"/api/features?hook={Hook}&name={name}", UriKind.Relative), Cancel)
-        );
-        answer!["features"]!.AsArray().Should().NotBeEmpty();
+        string query = $"hook={Hook}&name={Uri.EscapeDataString(probe.Saes[0].Name)}";
+        var index = JsonNode.Parse(
+            await http.GetStringAsync(new Uri($"/api/features?{query}", UriKind.Relative), Cancel)
+        )!;
+        index["latents"]!.GetValue<int>().Should().Be(64);
+        index["columns"]!["block"]!.AsArray().Select(b => b!.GetValue<int>()).Should().Contain(0);
+
+        var block = JsonNode.Parse(
+            await http.GetStringAsync(new Uri($"/api/features/block?{query}&number=0", UriKind.Relative), Cancel)
+        )!;
+        block["latents"]!.AsArray().Should().NotBeEmpty();
+    }
+
+    [Theory]
+    [InlineData("api/features?hook=../..&name=etc")]
+    [InlineData("api/features/block?hook=blocks.1.hook_resid_post&name=SAE&number=99")]
+    [InlineData("api/features/block?hook=blocks.1.hook_resid_post&name=SAE&number=-1")]
+    public async Task Latents_that_are_not_there_are_not_found(string path)
+    {
+        using var response = await http.GetAsync(Relative("/" + path), Cancel);
+        response.StatusCode.Should().Be(HttpStatusCode.NotFound);
     }
 
     [Fact]
@@ -117,6 +178,24 @@ public sealed class ViewTests : IClassFixture<FinishedRun>, IAsyncLifetime
     {
         using var empty = new TempFolder();
         ((Action)(() => LatentProbe.Open(empty.Path))).Should().Throw<PipelineException>().WithMessage("*run.json*");
+    }
+
+    /// <summary>An address in which SAE stands for the first one's name.</summary>
+    private Uri Relative(string path) =>
+        new(path.Replace("SAE", probe.Saes[0].Name, StringComparison.Ordinal), UriKind.Relative);
+
+    private async Task<int> RawStatus(string path)
+    {
+        using var client = new TcpClient();
+        await client.ConnectAsync(IPAddress.Loopback, http.BaseAddress!.Port, Cancel);
+        await using var stream = client.GetStream();
+        await stream.WriteAsync(
+            Encoding.ASCII.GetBytes($"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"),
+            Cancel
+        );
+        using var reader = new StreamReader(stream);
+        string line = (await reader.ReadLineAsync(Cancel))!;
+        return int.Parse(line.Split(' ')[1], CultureInfo.InvariantCulture);
     }
 
     private Task<HttpResponseMessage> Ask(string hook, string text) =>

@@ -1,3 +1,4 @@
+using Pipeline.Evaluate.Features;
 using Pipeline.Evaluate.N2G;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Models;
@@ -26,13 +27,11 @@ public class LiveLatentsTests
         var live = new LiveLatents(model, Hook, sae);
 
         float[] together = live.OfLastTokens(lists, latent: 3);
-        float[] inContext = live.OfContexts([new PackedContext(text, text, text)], [5, 3])[1];
 
         together.Should().Contain(activation => activation > 0);
         for (int i = 0; i < lists.Length; i++)
         {
             together[i].Should().BeApproximately(live.OfLastTokens([lists[i]], 3)[0], 1e-3f);
-            together[i].Should().BeApproximately(inContext[i], 1e-3f);
         }
     }
 
@@ -61,12 +60,22 @@ public class LiveLatentsTests
         var live = new LiveLatents(model, hook, sae);
         var batch = new[] { new PackedContext(text, text, text) };
 
-        var latent = new N2GLatent(0);
-        latent.Add([.. batch, .. batch], [.. live.OfContexts([.. batch, .. batch], [0])[0]], most: 32);
-        var (json, score) = latent.Describe(lists => live.OfLastTokens(lists, 0), tokenizer, tokenizer.BosId!.Value);
+        var sample = new LatentSample(1);
+        var latents = sae.Encode(model.Weights.TokenEmbedding.index_select(0, tensor(text, dtype: int64)));
+        for (int i = 0; i < 2; i++)
+        {
+            sample.Add(batch, [.. latents.IndicesBK.data<long>()], [.. latents.ValuesBK.data<float>()]);
+        }
+        var described = N2GLatent.Of(
+            new SampledActivations(sample.Contexts, 1),
+            0,
+            lists => live.OfLastTokens(lists, 0),
+            tokenizer.BosId!.Value
+        );
 
-        score.Should().Be(new N2GScore(1, 1, 1));
-        json["patterns"]![0]!["tokens"]!.AsArray().Select(t => t!.GetValue<string>()).Should().Equal(" river");
-        json["patterns"]![0]!["can_pad_start"]!.GetValue<bool>().Should().BeTrue();
+        described.Score.Should().Be(new N2GScore(1, 1, 1));
+        described.Patterns.Should().ContainSingle();
+        described.Patterns[0].Tokens.Should().Equal(token);
+        described.Patterns[0].CanPadStart.Should().BeTrue();
     }
 }

@@ -1,4 +1,5 @@
 using Pipeline.Evaluate.N2G;
+using Pipeline.Shared;
 
 namespace Pipeline.Tests.Evaluate.N2G;
 
@@ -87,6 +88,41 @@ public class N2GTests
         pattern.Tokens.Should().Equal(null, 6, null, 8);
     }
 
+    /// <summary>All at once as each alone, in calls of at most so many rounds.</summary>
+    [Fact]
+    public void Examples_tried_together_have_the_patterns_that_each_has_alone()
+    {
+        var random = new Xoshiro256(8);
+        // A latent that likes 3 and 5, wherever they stand, and short texts.
+        float Latent(int[] list) =>
+            list.Select((token, t) => token is 3 or 5 ? 4f / (list.Length - t) : 0).Sum() - (0.1f * list.Length);
+        N2GExample[] examples =
+        [
+            .. Enumerable
+                .Range(0, 40)
+                .Select(i => (int[])[.. Enumerable.Range(0, 1 + (i % 29)).Select(_ => random.NextInt(9))])
+                .Select((tokens, i) => new N2GExample(tokens, i % 4 == 0 ? 99 : Math.Max(0.5f, 1.5f * Latent(tokens)))),
+        ];
+        int calls = 0;
+
+        var together = N2GPattern.Of(
+            examples,
+            lists =>
+            {
+                calls++;
+                return [.. lists.Select(Latent)];
+            },
+            Pad
+        );
+
+        together.Should().Contain(pattern => pattern == null).And.Contain(pattern => pattern != null);
+        for (int e = 0; e < examples.Length; e++)
+        {
+            together[e].Should().BeEquivalentTo(Of(examples[e].Tokens, examples[e].Activation, Latent));
+        }
+        calls.Should().Be(5, "lengths up to 8, 16, 24 and 29, and what is altered in all");
+    }
+
     /// <summary>Rule 5.</summary>
     [Fact]
     public void A_pattern_is_found_from_its_last_token_leftwards_and_predicts_its_activation()
@@ -147,20 +183,20 @@ public class N2GTests
         var trie = Trie(new N2GPattern([7], CanPadStart: true, 3));
 
         // Predicted at 0, 2 and 4; fired at 0, 1, 2 and 3.
-        var score = new N2GScore().With(trie, [7, 1, 7, 2, 7], [true, true, true, true, false]);
+        var score = new N2GScore().With(trie, [7, 1, 7, 2, 7], [1, 2, 0.1f, 3, 0]);
 
         score.Should().Be(new N2GScore(3, 4, 2));
         score.Precision.Should().Be(2 / 3.0);
         score.Recall.Should().Be(0.5);
         score.F1.Should().BeApproximately(2 * (2 / 3.0) * 0.5 / ((2 / 3.0) + 0.5), 1e-12);
-        score.With(trie, [7], [true]).Should().Be(new N2GScore(4, 5, 3));
+        score.With(trie, [7], [1]).Should().Be(new N2GScore(4, 5, 3));
         new N2GScore(0, 0, 0).Precision.Should().BeNull();
         new N2GScore(0, 0, 0).Recall.Should().BeNull();
         new N2GScore(0, 0, 0).F1.Should().BeNull();
     }
 
     private static N2GPattern? Of(int[] tokens, float activation, Func<int[], float> latent) =>
-        N2GPattern.Of(new N2GExample(tokens, activation), lists => [.. lists.Select(latent)], Pad);
+        N2GPattern.Of([new N2GExample(tokens, activation)], lists => [.. lists.Select(latent)], Pad)[0];
 
     private static N2GTrie Trie(params N2GPattern[] patterns)
     {

@@ -9,7 +9,7 @@ public sealed class ReportModelTests : IDisposable
     private const string TopKMetrics = $"evaluate/{RunFolderFixture.LateHook}/{RunFolderFixture.TopK}/metrics.json";
     private const string TopKCurve = $"train/{RunFolderFixture.LateHook}/{RunFolderFixture.TopK}/metrics.jsonl";
     private const string TopKConfig = $"train/{RunFolderFixture.LateHook}/{RunFolderFixture.TopK}/cfg.json";
-    private const string TopKFeatures = $"evaluate/{RunFolderFixture.EarlyHook}/{RunFolderFixture.TopK}/features.json";
+    private const string TopKFeatures = $"evaluate/{RunFolderFixture.EarlyHook}/{RunFolderFixture.TopK}/features";
 
     private readonly RunFolderFixture _run = new();
 
@@ -46,16 +46,19 @@ public sealed class ReportModelTests : IDisposable
         topK.Curve[0].AuxLoss.Should().BeNull();
         topK.Metrics.LossRecovered.Should().Be(0.9898);
         topK.Metrics.Density.Counts.Should().Equal(11, 203, 640, 157, 0);
-        topK.TopFeatures.Should().ContainSingle().Which.Examples[0].Peak.Should().Be(2);
-        model.Saes[0].K.Should().BeNull();
+        LatentsSummary latents = topK.Latents!;
+        (latents.Latents, latents.Described, latents.Dead, latents.Dense).Should().Be((1024, 102, 11, 5));
+        latents.Highlights.Should().HaveCount(3).And.BeInDescendingOrder(h => h.N2GF1);
+        latents.Highlights[0].Example!.Peak.Should().Be(4);
+        (model.Saes[0].K, model.Saes[0].Latents).Should().Be((null, null));
     }
 
     [Fact]
     public void Absent_features_are_no_fault()
     {
-        File.Delete(_run.PathOf(TopKFeatures));
+        Directory.Delete(_run.PathOf(TopKFeatures), recursive: true);
 
-        ReportModel.Read(_run.Root).Saes.Should().OnlyContain(s => s.TopFeatures.Count == 0);
+        ReportModel.Read(_run.Root).Saes.Should().OnlyContain(s => s.Latents == null);
     }
 
     [Fact]
@@ -93,7 +96,7 @@ public sealed class ReportModelTests : IDisposable
     [InlineData("run.json")]
     [InlineData(TopKConfig)]
     [InlineData(TopKMetrics)]
-    [InlineData(TopKFeatures)]
+    [InlineData($"{TopKFeatures}/index.json")]
     public void A_file_that_is_not_json_is_named(string file)
     {
         _run.Write(file, "{\"truncated\": ");
@@ -145,14 +148,6 @@ public sealed class ReportModelTests : IDisposable
             .Should()
             .Throw<CorruptArtifactException>()
             .WithMessage("run.json: stages[1].seconds: found \"long\", expected a number.*");
-    }
-
-    [Fact]
-    public void An_example_with_a_peak_outside_it_is_refused()
-    {
-        _run.Edit(TopKFeatures, features => features["features"]![0]!["examples"]![0]!["peak"] = 4);
-
-        Reading().Should().Throw<CorruptArtifactException>().WithMessage("*features[0].examples[0]: found peak 4*");
     }
 
     [Fact]

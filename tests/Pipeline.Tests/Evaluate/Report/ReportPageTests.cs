@@ -1,7 +1,9 @@
 using System.Globalization;
 using System.Net;
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using Pipeline.Evaluate.Report;
+using Pipeline.Shared;
 
 namespace Pipeline.Tests.Evaluate.Report;
 
@@ -71,7 +73,7 @@ public sealed partial class ReportPageTests : IDisposable
             );
 
     [Fact]
-    public void Page_loads_nothing()
+    public void Page_loads_nothing_and_leads_to_its_browsers_alone()
     {
         string page = Render();
 
@@ -80,7 +82,10 @@ public sealed partial class ReportPageTests : IDisposable
             .Matches(page)
             .Select(m => m.Groups[1].Value)
             .Should()
-            .OnlyContain(target => target.StartsWith('#'));
+            .OnlyContain(target =>
+                target.StartsWith('#')
+                || target.StartsWith("features/blocks.2.hook_resid_post/", StringComparison.Ordinal)
+            );
         page.Should().NotContainAny("url(http", "@import", "<link", "<img", "<iframe", " src=");
     }
 
@@ -158,12 +163,84 @@ public sealed partial class ReportPageTests : IDisposable
         Render().Should().Contain("<dt class=\"key\">l0</dt><dd>Mean count of latents above zero, per token.</dd>");
 
     [Fact]
-    public void Examples_shade_tokens_by_activation_and_mark_the_peak() =>
-        Between(Render(), "<p class=\"example\">", "</p>")
+    public void Examples_shade_tokens_by_activation_and_mark_the_peak()
+    {
+        ReportModel model = ReportModel.Read(_run.Root);
+        LatentHighlight latent = new(
+            7,
+            0.01,
+            8,
+            0.5,
+            new FeatureExample(["The", " river", " <b>Thames", "\n"], [0, 2, 8, 0], 2)
+        );
+        SaeResult sae = model.Saes[1] with { Latents = model.Saes[1].Latents! with { Highlights = [latent] } };
+
+        Between(ReportPage.Render(model with { Saes = [sae] }), "<p class=\"example\">", "</p>")
             .Should()
             .Be(
                 "The <span class=\"a2\" title=\"2\">river</span> <mark class=\"a8\" title=\"8\">&lt;b&gt;Thames</mark>↵"
             );
+    }
+
+    [Fact]
+    public void Each_described_sae_has_links_to_its_browser_and_its_best_latents()
+    {
+        string page = Render();
+        string browser = $"features/{RunFolderFixture.EarlyHook}/{RunFolderFixture.TopK}/index.html";
+
+        page.Should().Contain($"href=\"{browser}\">Browse 1,024 latents</a>");
+        foreach (LatentHighlight latent in ReportModel.Read(_run.Root).Saes[1].Latents!.Highlights)
+        {
+            page.Should().Contain($"href=\"{browser}#latent={latent.Index}\"");
+        }
+    }
+
+    [Fact]
+    public void Baselines_intervals_and_breakdowns_are_shown_of_those_that_have_them()
+    {
+        string section = Between(Render(), "<section id=\"comparison\"", "</section>");
+        string table = Between(section, "<tbody>", "</tbody>");
+
+        Regex.Count(table, "<th scope=\"row\">").Should().Be(2, "two of four have them");
+        table
+            .Should()
+            .ContainAll(
+                "0.9898<small>[0.9798, 0.9998]</small>",
+                "title=\"32 directions\">0.8125<small>[0.8025, 0.8225]</small>",
+                "title=\"32 active\">0.2375",
+                ">0.9125</td>",
+                ">0.7125</td>"
+            );
+        section.Should().Contain("the middle 95% over resampled documents");
+        Regex.Count(section, "<details class=\"panel breakdown\">").Should().Be(2);
+        section
+            .Should()
+            .Contain("<th scope=\"row\">word-start</th><td class=\"n\">12,000</td>")
+            .And.Contain(">64 – 255</th>");
+    }
+
+    [Fact]
+    public void An_evaluation_without_them_has_no_such_section()
+    {
+        ReportModel model = ReportModel.Read(_run.Root);
+
+        ReportPage.Render(model with { Saes = [model.Saes[0], model.Saes[2]] }).Should().NotContain("#comparison");
+    }
+
+    [Fact]
+    public void An_interval_of_other_than_two_numbers_is_refused()
+    {
+        _run.Edit(
+            $"evaluate/{RunFolderFixture.LateHook}/{RunFolderFixture.TopK}/metrics.json",
+            metrics => metrics["intervals"]!["fvu"] = new JsonArray(1, 2, 3)
+        );
+
+        FluentActions
+            .Invoking(Render)
+            .Should()
+            .Throw<CorruptArtifactException>()
+            .WithMessage("*metrics.json: intervals.fvu: found 3 numbers, expected two*");
+    }
 
     [Fact]
     public void A_run_without_curves_features_or_defined_metrics_still_gives_a_page()
@@ -172,6 +249,7 @@ public sealed partial class ReportPageTests : IDisposable
         {
             Hook = "hook_embed",
             Sae = "topk-8-k1",
+            HookAndSae = "hook_embed/topk-8-k1",
             Architecture = "topk",
             DIn = 4,
             Features = 8,

@@ -25,9 +25,23 @@ public sealed class RunFolderFixture : IDisposable
             (string hook, string sae) = Saes[i];
             Write($"train/{hook}/{sae}/cfg.json", Config(hook, sae));
             Write($"train/{hook}/{sae}/metrics.jsonl", Curve(i));
-            Write($"evaluate/{hook}/{sae}/metrics.json", Metrics(i));
+            Write($"evaluate/{hook}/{sae}/metrics.json", sae == TopK ? WithDetails(Metrics(i)) : Metrics(i));
         }
-        Write($"evaluate/{EarlyHook}/{TopK}/features.json", Features());
+        WriteFeatures(EarlyHook, TopK, FeatureFolder.Files(1024, describeEach: 10, hostile: 420));
+    }
+
+    /// <summary>Gives an SAE described latents, in place of any it has.</summary>
+    internal void WriteFeatures(string hook, string sae, IEnumerable<(string Name, string Content)> files)
+    {
+        string folder = $"evaluate/{hook}/{sae}/features";
+        if (Directory.Exists(PathOf(folder)))
+        {
+            Directory.Delete(PathOf(folder), recursive: true);
+        }
+        foreach ((string name, string content) in files)
+        {
+            Write($"{folder}/{name}", content);
+        }
     }
 
     public string PathOf(string file) => Path.Combine(Root, file);
@@ -119,6 +133,71 @@ public sealed class RunFolderFixture : IDisposable
                 )
         );
 
+    /// <summary>What evaluations of earlier versions did not state.</summary>
+    private static JsonObject WithDetails(JsonObject metrics)
+    {
+        JsonNode Interval(double around) => new JsonArray(around - 0.01, around + 0.01);
+        double recovered = metrics["loss_recovered"]!.GetValue<double>();
+        metrics["intervals"] = new JsonObject
+        {
+            ["confidence"] = 0.95,
+            ["resamples"] = 1000,
+            ["documents"] = 80,
+            ["loss_recovered"] = Interval(recovered),
+            ["fvu"] = Interval(metrics["fvu"]!.GetValue<double>()),
+        };
+        JsonObject Baseline(string size, double lossRecovered) =>
+            new()
+            {
+                [size] = 32,
+                ["fvu"] = 1 - lossRecovered,
+                ["loss_recovered"] = lossRecovered,
+                ["intervals"] = new JsonObject { ["loss_recovered"] = Interval(lossRecovered) },
+            };
+        metrics["baselines"] = new JsonObject
+        {
+            ["fitted_rows"] = 8192,
+            ["pca"] = Baseline("directions", 0.8125),
+            ["random"] = Baseline("k", 0.2375),
+        };
+        metrics["all_hooks"] = new JsonObject
+        {
+            ["hooks"] = new JsonArray(EarlyHook, LateHook),
+            ["loss_recovered"] = 0.9125,
+            ["intervals"] = new JsonObject { ["loss_recovered"] = null },
+        };
+        metrics["direct_effect"] = new JsonObject
+        {
+            ["latents"] = 32,
+            ["top_token_drop"] = 0.4125,
+            ["predicted_top_token_drop"] = 0.5125,
+            ["random_token_drop"] = 0.0125,
+            ["correlation"] = 0.7125,
+        };
+        JsonObject Group(int tokens, params (string Key, JsonNode Value)[] names)
+        {
+            JsonObject group = new(names.Select(n => KeyValuePair.Create(n.Key, (JsonNode?)n.Value)));
+            group["tokens"] = tokens;
+            foreach (string key in new[] { "l0", "fvu", "ce_clean", "ce_spliced", "loss_recovered" })
+            {
+                group[key] = metrics[key]!.DeepClone();
+            }
+            return group;
+        }
+        metrics["by_class"] = new JsonArray(
+            Group(80, ("class", "bos")),
+            Group(12_000, ("class", "word-start")),
+            Group(4_000, ("class", "word-continuation")),
+            Group(3_000, ("class", "punctuation"))
+        );
+        metrics["by_position"] = new JsonArray(
+            Group(80, ("from", 0), ("to", 0)),
+            Group(4_000, ("from", 1), ("to", 63)),
+            Group(12_000, ("from", 64), ("to", 255))
+        );
+        return metrics;
+    }
+
     private static JsonObject Metrics(int index) =>
         new()
         {
@@ -147,26 +226,5 @@ public sealed class RunFolderFixture : IDisposable
                 ["counts"] = new JsonArray(11, 203, 640, 157, 0),
             },
             ["definitions"] = new JsonObject { ["l0"] = "Mean count of latents above zero, per token." },
-        };
-
-    private static JsonObject Features() =>
-        new()
-        {
-            ["features"] = new JsonArray(
-                new JsonObject
-                {
-                    ["index"] = 417,
-                    ["density"] = 0.0123,
-                    ["max_activation"] = 8,
-                    ["examples"] = new JsonArray(
-                        new JsonObject
-                        {
-                            ["tokens"] = new JsonArray("The", " river", " <b>Thames", "\n"),
-                            ["activations"] = new JsonArray(0, 2, 8, 0),
-                            ["peak"] = 2,
-                        }
-                    ),
-                }
-            ),
         };
 }
