@@ -28,7 +28,6 @@ namespace Pipeline.Evaluate;
 public sealed class EvaluateStage
 {
     public const string MetricsName = "metrics.json";
-    public const string FeaturesName = "features.json";
 
     /// <summary>SAEs whose reconstructions are spliced in and compared with the clean forward together.</summary>
     private const int SplicesAtATime = 4;
@@ -328,10 +327,6 @@ public sealed class EvaluateStage
         List<ManifestOutput> outputs =
         [
             ManifestOutput.Of(MetricsName, Publish(subject, MetricsName, metrics)),
-            ManifestOutput.Of(
-                FeaturesName,
-                Publish(subject, FeaturesName, subject.Examples.ToJson(run.Config.Report.Features, run.Tokenizer))
-            ),
             .. dashboards[subject],
         ];
         subject.Folder.Complete(

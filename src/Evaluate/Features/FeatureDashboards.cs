@@ -1,3 +1,5 @@
+using System.Buffers;
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
@@ -49,7 +51,7 @@ internal sealed class FeatureDashboards : IDisposable
     private readonly FeatureExamples examples;
     private readonly SampledActivations sample;
     private readonly LatentNeighbours neighbours;
-    private readonly Dictionary<int, JsonEncodedText> texts = [];
+    private readonly ConcurrentDictionary<int, JsonEncodedText> texts = [];
 
     /// <summary>Latents described, ascending.</summary>
     private readonly int[] described;
@@ -98,24 +100,27 @@ internal sealed class FeatureDashboards : IDisposable
 
     /// <summary>Makes the files that are not there yet.</summary>
     /// <param name="folder">Where; blocks are noted there as parts.</param>
-    /// <param name="described">Told before each block how many latents are done, of how many; may throw to stop.</param>
-    public IReadOnlyList<ManifestOutput> Publish(StageFolder folder, Action<int, int> described)
+    /// <param name="progress">Told now and then how many latents are done, of how many; may throw to stop.</param>
+    public IReadOnlyList<ManifestOutput> Publish(StageFolder folder, Action<int, int> progress)
     {
         var outputs = new List<ManifestOutput>();
         int done = 0;
-        foreach (int[] latents in this.described.Chunk(LatentsPerBlock))
+        foreach (int[] latents in described.Chunk(LatentsPerBlock))
         {
-            described(done, this.described.Length);
+            progress(done, described.Length);
             string name = BlockName(outputs.Count);
             if (folder.VerifiedPart(name) is not { } digest)
             {
-                digest = AtomicFile.Write(Path.Combine(folder.Path, name), stream => WriteBlock(stream, latents));
+                digest = AtomicFile.Write(
+                    Path.Combine(folder.Path, name),
+                    stream => WriteBlock(stream, latents, i => progress(done + i, described.Length))
+                );
                 folder.RecordPart(name, digest);
             }
             outputs.Add(ManifestOutput.Of(name, digest));
             done += latents.Length;
         }
-        described(done, done);
+        progress(done, done);
         string index = FeatureIndex.Text(
             sae.Features,
             examples,
@@ -166,17 +171,40 @@ internal sealed class FeatureDashboards : IDisposable
     }
 
     /// <summary>A line for each latent.</summary>
-    private void WriteBlock(Stream stream, int[] latents)
+    /// <param name="stream">Receives it.</param>
+    /// <param name="latents">Which.</param>
+    /// <param name="beforePatterns">Told the place of each latent before its patterns are made, which takes long.</param>
+    private void WriteBlock(Stream stream, int[] latents, Action<int> beforePatterns)
     {
         using var scope = NewDisposeScope();
         var nearest = neighbours.ByCosine(latents);
         var logits = LogitsOf(latents);
-        stream.Write("{\"latents\": [\n"u8);
+        var patterns = new N2GLatent?[latents.Length];
         for (int i = 0; i < latents.Length; i++)
         {
+            if (withPatterns.Contains(latents[i]))
+            {
+                beforePatterns(i);
+                patterns[i] = PatternsOf(latents[i]);
+            }
+        }
+        var lines = new ArrayBufferWriter<byte>[latents.Length];
+        Parallel.For(
+            0,
+            latents.Length,
+            CpuKernels.Threads,
+            i =>
+            {
+                lines[i] = new ArrayBufferWriter<byte>();
+                using var json = new Utf8JsonWriter(lines[i], Relaxed);
+                WriteLatent(json, latents[i], nearest[i], logits[i], patterns[i]);
+            }
+        );
+        stream.Write("{\"latents\": [\n"u8);
+        for (int i = 0; i < lines.Length; i++)
+        {
             stream.Write(i == 0 ? ""u8 : ",\n"u8);
-            using var json = new Utf8JsonWriter(stream, Relaxed);
-            WriteLatent(json, latents[i], nearest[i], logits[i]);
+            stream.Write(lines[i].WrittenSpan);
         }
         stream.Write("\n]}\n"u8);
     }
@@ -185,7 +213,8 @@ internal sealed class FeatureDashboards : IDisposable
         Utf8JsonWriter json,
         int latent,
         Neighbour[] nearest,
-        ((int Token, float Value)[] Top, (int Token, float Value)[] Bottom) logits
+        ((int Token, float Value)[] Top, (int Token, float Value)[] Bottom) logits,
+        N2GLatent? patterns
     )
     {
         json.WriteStartObject();
@@ -200,13 +229,8 @@ internal sealed class FeatureDashboards : IDisposable
         WriteLogits(json, "bottom_logits", logits.Bottom);
         WriteNeighbours(json, "nearest_cosine", nearest);
         WriteNeighbours(json, "nearest_coactivation", neighbours.ByCoactivation(latent));
-        WritePatterns(json, latent);
-        json.WriteStartArray("top");
-        foreach (var example in examples.Of(latent))
-        {
-            WriteExample(json, example);
-        }
-        json.WriteEndArray();
+        WritePatterns(json, patterns);
+        WriteArray(json, "top", [.. examples.Of(latent)], example => WriteExample(json, example));
         WriteQuantiles(json, latent);
         json.WriteEndObject();
     }
@@ -253,21 +277,25 @@ internal sealed class FeatureDashboards : IDisposable
             }
         );
 
-    private void WritePatterns(Utf8JsonWriter json, int latent)
+    private N2GLatent PatternsOf(int latent)
     {
-        if (!withPatterns.Contains(latent))
-        {
-            json.WriteNull("n2g");
-            return;
-        }
         var live = new LiveLatents(model, hook, sae);
-        var found = N2GLatent.Of(
+        return N2GLatent.Of(
             sample,
             latent,
             lists => live.OfLastTokens(lists, latent),
             PadOf(tokenizer, model.Config.Family),
             N2GLatent.ExampleTokensOf(model.Config.Context)
         );
+    }
+
+    private void WritePatterns(Utf8JsonWriter json, N2GLatent? found)
+    {
+        if (found is null)
+        {
+            json.WriteNull("n2g");
+            return;
+        }
         json.WriteStartObject("n2g");
         json.WriteNumber("examples", found.Examples);
         json.WriteNumber("predicted", found.Score.Predicted);
@@ -360,14 +388,8 @@ internal sealed class FeatureDashboards : IDisposable
         }
     }
 
-    private JsonEncodedText TextOf(int token)
-    {
-        if (!texts.TryGetValue(token, out var text))
-        {
-            texts.Add(token, text = JsonEncodedText.Encode(tokenizer.TokenText(token), Relaxed.Encoder));
-        }
-        return text;
-    }
+    private JsonEncodedText TextOf(int token) =>
+        texts.GetOrAdd(token, id => JsonEncodedText.Encode(tokenizer.TokenText(id), Relaxed.Encoder));
 
     /// <summary>Of each latent the tokens whose logits its decoder row raises and lowers most by itself.</summary>
     private ((int Token, float Value)[] Top, (int Token, float Value)[] Bottom)[] LogitsOf(int[] latents)

@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using Pipeline.Shared.Configuration;
 using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Tokens;
 using TorchSharp;
@@ -108,40 +107,6 @@ internal sealed class FeatureExamples(int features)
         int count = Math.Min(wanted, alive.Length);
         return [.. Enumerable.Range(0, count).Select(i => alive[(int)((long)i * alive.Length / count)])];
     }
-
-    /// <summary>features.json.</summary>
-    public JsonObject ToJson(FeatureCount wanted, ITokenizer tokenizer) =>
-        new()
-        {
-            ["features"] = new JsonArray([
-                .. Spread(wanted.Value ?? features).Select(f => (JsonNode)ToJson(f, tokenizer)),
-            ]),
-        };
-
-    private JsonObject ToJson(int latent, ITokenizer tokenizer) =>
-        new()
-        {
-            ["index"] = latent,
-            ["density"] = Density(latent),
-            ["max_activation"] = Largest(latent),
-            ["examples"] = new JsonArray([
-                .. Of(latent)
-                    .Take(5)
-                    .Select(example =>
-                        (JsonNode)
-                            new JsonObject
-                            {
-                                ["tokens"] = new JsonArray([
-                                    .. example.Tokens.Select(id => (JsonNode)tokenizer.TokenText(id)),
-                                ]),
-                                ["activations"] = new JsonArray([
-                                    .. example.Activations.Select(value => (JsonNode)value),
-                                ]),
-                                ["peak"] = example.Peak,
-                            }
-                    ),
-            ]),
-        };
 
     /// <summary>Everything kept so far, by name.</summary>
     public IReadOnlyList<(string Name, Tensor Value)> State() =>

@@ -1,3 +1,4 @@
+using System.Buffers;
 using Pipeline.Shared.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -5,7 +6,7 @@ using static TorchSharp.torch;
 namespace Pipeline.Evaluate.Features;
 
 /// <summary>Another latent, and how near it is.</summary>
-internal readonly record struct Neighbour(int Latent, double Value);
+internal readonly record struct Neighbour(int Latent, float Value);
 
 /// <summary>The latents nearest to a latent, itself left out, the nearest first.</summary>
 /// <param name="decoderFD">The decoder; stays the caller's.</param>
@@ -53,28 +54,33 @@ internal sealed class LatentNeighbours(Tensor decoderFD, SampledActivations samp
     /// </summary>
     public Neighbour[] ByCoactivation(int latent)
     {
-        int[] togetherF = new int[sample.Features];
+        int[] togetherF = ArrayPool<int>.Shared.Rent(sample.Features);
+        Array.Clear(togetherF);
+        var others = new List<int>();
         foreach (int row in sample.RowsOf(latent))
         {
             foreach (int other in sample.LatentsOf(row))
             {
-                togetherF[other]++;
+                if (togetherF[other]++ == 0 && other != latent)
+                {
+                    others.Add(other);
+                }
             }
         }
         int own = sample.RowsOf(latent).Length;
-        togetherF[latent] = 0;
-        return
+        Neighbour[] nearest =
         [
-            .. Enumerable
-                .Range(0, togetherF.Length)
-                .Where(other => togetherF[other] > 0)
+            .. others
                 .Select(other => new Neighbour(
                     other,
-                    togetherF[other] / (double)(own + sample.RowsOf(other).Length - togetherF[other])
+                    togetherF[other] / (float)(own + sample.RowsOf(other).Length - togetherF[other])
                 ))
                 .OrderByDescending(neighbour => neighbour.Value)
+                .ThenBy(neighbour => neighbour.Latent)
                 .Take(Most),
         ];
+        ArrayPool<int>.Shared.Return(togetherF);
+        return nearest;
     }
 
     public void Dispose() => normsF.Dispose();

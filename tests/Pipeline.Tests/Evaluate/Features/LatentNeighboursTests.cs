@@ -35,7 +35,7 @@ public class LatentNeighboursTests
             nearest[i].Select(n => n.Latent).Should().Equal(expected);
             foreach (var (latent, value) in nearest[i])
             {
-                value.Should().BeApproximately(cosinesFF[(latents[i] * features) + latent], 1e-5);
+                value.Should().BeApproximately(cosinesFF[(latents[i] * features) + latent], 1e-5f);
             }
         }
     }
@@ -81,7 +81,7 @@ public class LatentNeighboursTests
                 .Select(other => new Neighbour(
                     other,
                     Count(row => own[row] > 0 && codes.Activations[other][row] > 0)
-                        / (double)Math.Max(1, Count(row => own[row] > 0 || codes.Activations[other][row] > 0))
+                        / (float)Math.Max(1, Count(row => own[row] > 0 || codes.Activations[other][row] > 0))
                 ))
                 .Where(neighbour => neighbour.Value > 0)
                 .OrderByDescending(neighbour => neighbour.Value)
