@@ -168,9 +168,19 @@ public sealed record LatentsSummary
     /// <summary>Latents that fire on so many tokens that they hardly stand for one thing.</summary>
     public required int Dense { get; init; }
 
+    /// <summary>Null where no patterns were made.</summary>
+    public N2GMean? N2G { get; init; }
+
     /// <summary>Described latents worth opening first: those that patterns foretell best.</summary>
     public IReadOnlyList<LatentHighlight> Highlights { get; init; } = [];
 }
+
+/// <summary>Means over the latents that patterns were made of; null where none has the figure.</summary>
+/// <param name="Latents">How many.</param>
+/// <param name="Precision">Of tokens foretold, those it fired on.</param>
+/// <param name="Recall">Of tokens it fired on, those foretold.</param>
+/// <param name="F1">Their harmonic mean, latent by latent.</param>
+public sealed record N2GMean(int Latents, double? Precision, double? Recall, double? F1);
 
 /// <param name="Index">Row of the decoder.</param>
 /// <param name="Density">Share of tokens the latent fires on, 0 to 1.</param>

@@ -276,7 +276,7 @@ public static class ReportPage
                 "latent"
             )}</a> <span class="muted">{Numbers.Count(latents.Described)} described, {Numbers.Count(
                 latents.Dead
-            )} dead, {Numbers.Count(latents.Dense)} dense</span></p>
+            )} dead, {Numbers.Count(latents.Dense)} dense{N2G(latents.N2G)}</span></p>
             {Lines(latents.Highlights.Select(highlight => Highlight(sae, highlight)))}
             </div>
             """
@@ -288,11 +288,16 @@ public static class ReportPage
             $"""<article class="feature"><h4><a href="{BrowserFolder.LinkTo(sae.HookAndSae, latent.Index)}">Latent {latent.Index}</a> <span class="muted">{N2G(latent.N2GF1)}fires on {Numbers.Short(latent.Density * 100)}% of tokens, at most {Numbers.Short(latent.MaxActivation)}</span></h4>{(latent.Example is { } example ? Example(example, latent.MaxActivation) : Html.None)}</article>"""
         );
 
+    private static string N2G(N2GMean? mean) =>
+        mean is { } found
+            ? $"; N2G over {Numbers.Count(found.Latents)}: precision {Numbers.Metric(found.Precision)}, recall {Numbers.Metric(found.Recall)}, F1 {Numbers.Metric(found.F1)}"
+            : "";
+
     private static string N2G(double? f1) => f1 is { } value ? $"N2G F1 {Numbers.Fixed(value, 2)}, " : "";
 
     private static Html Example(FeatureExample example, double maxActivation) =>
         Html.Of(
-            $"""<p class="example">{Html.Join(example.Tokens.Select((token, i) => Token(token, example.Activations[i], maxActivation, i == example.Peak)))}</p>"""
+            $"""<p class="example">{Html.Join(example.Tokens.Select((token, i) => Token(i == 0 ? token.TrimStart(' ') : token, example.Activations[i], maxActivation, i == example.Peak)))}</p>"""
         );
 
     private static Html Token(string token, float activation, double maxActivation, bool isPeak)

@@ -225,6 +225,14 @@ internal sealed class RunFolderReader(string runFolder)
             Described = columns.Described,
             Dead = columns.IsDead.Count(dead => dead),
             Dense = columns.IsDense.Count(dense => dense),
+            N2G = files.Index.Optional("n2g") is { } mean
+                ? new N2GMean(
+                    mean.Required("latents").AsInt32(),
+                    mean.RequiredOrUndefined("precision"),
+                    mean.RequiredOrUndefined("recall"),
+                    mean.RequiredOrUndefined("f1")
+                )
+                : null,
             Highlights =
             [
                 .. Enumerable

@@ -43,7 +43,13 @@ public sealed class ViewPageTests(Chromium chromium, FinishedRun run) : IClassFi
         string latent = (await visit.TextAsync("#latents .number")).Trim();
         await visit.Page.WaitForSelectorAsync("#feature a");
         (await visit.TextAsync("#feature h3")).Should().StartWith($"Latent {latent}");
-        (await visit.CountAsync("#tokens .a8")).Should().BePositive("the text is shaded by the latent");
+        (
+            await visit.Page.EvaluateAsync<string>(
+                "() => getComputedStyle(document.querySelector('#tokens .a8')).backgroundColor"
+            )
+        )
+            .Should()
+            .NotBe("rgba(0, 0, 0, 0)", "the text is shaded by the latent");
         await visit.PictureAsync("view", whole: true);
 
         await visit.Page.ClickAsync("#feature a");

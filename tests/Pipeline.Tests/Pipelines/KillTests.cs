@@ -30,7 +30,15 @@ public sealed class KillTests(SmallRun small) : IClassFixture<SmallRun>
             passed.Should().Contain(line => line.StartsWith(step + " ", StringComparison.Ordinal));
         }
         foreach (
-            string file in new[] { "shard-00000.arrow", "checkpoint.json", "sae_weights.safetensors", "metrics.json" }
+            string file in new[]
+            {
+                "shard-00000.arrow",
+                "checkpoint.json",
+                "sae_weights.safetensors",
+                "metrics.json",
+                "columns.js",
+                "block-00000.js",
+            }
         )
         {
             passed.Should().Contain($"renamed {file}");

@@ -197,7 +197,7 @@ Object.assign(window, { saeData: (/** @type {string} */ name, /** @type {string}
     const columns = index.columns;
     const n2g = full?.n2g;
     return el("dl", { class: "figures panel" },
-      figure("Fires on", `${percent(columns.density[latent])} of tokens`),
+      figure("Share of tokens", percent(columns.density[latent])),
       figure("Max activation", number(columns.max_activation[latent])),
       figure("Mean where it fires", number(columns.mean_activation[latent])),
       figure("N2G F1", columns.n2g_f1[latent] === null ? "–" : number(columns.n2g_f1[latent])),

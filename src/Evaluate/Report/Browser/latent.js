@@ -69,7 +69,7 @@ const latentView = (() => {
     const line = el("p", { class: "example", dir: "auto" });
     /** @type {string[]} */ const fired = [];
     given.tokens.forEach((token, i) => {
-      const text = visible(token);
+      const text = i === 0 ? visible(token).trimStart() : visible(token);
       const value = given.activations[i];
       const level = shade(value, most);
       // The space before a word stays outside the shade, which a line break would otherwise leave hanging.
@@ -112,7 +112,7 @@ const latentView = (() => {
     counts.forEach((n, i) => {
       const title = `${count(n)} from ${number(edges[i])} to ${number(edges[i + 1])}`;
       const high = n > 0 ? Math.max(2, Math.log1p(n) / most * height) : 0;
-      add("rect", { class: "bar", x: i * step + 0.5, y: height - high, width: Math.max(0.5, step - 1), height: high }, "");
+      add("rect", { class: "count", x: i * step + 0.5, y: height - high, width: Math.max(0.5, step - 1), height: high }, "");
       add("title", {}, title, add("rect", { class: "hit", x: i * step, y: 0, width: step, height }, ""));
     });
     add("line", { class: "base", x1: 0, y1: height, x2: width, y2: height }, "");

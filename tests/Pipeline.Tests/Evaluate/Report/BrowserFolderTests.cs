@@ -4,6 +4,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using Pipeline.Evaluate.Report;
+using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Tests.Evaluate.Report;
@@ -85,6 +86,52 @@ public sealed class BrowserFolderTests : IDisposable
         ReportStage.Rebuild(_run.Root);
 
         Hashes().Keys.Should().BeEquivalentTo("columns.js", "block-00000.js", "index.html");
+    }
+
+    [Fact]
+    public void The_manifest_lists_every_file_and_notices_an_altered_one()
+    {
+        ReportStage.Run(_run.Root, ReportStage.Folder(_run.Root, []));
+        string report = _run.PathOf("report");
+
+        Manifest manifest = Manifest.RequireWhole(report);
+        manifest
+            .Outputs.Select(output => output.Name)
+            .Should()
+            .BeEquivalentTo(["index.html", .. Hashes().Keys.Select(name => $"{Browser["report/".Length..]}/{name}")]);
+        File.AppendAllText(_run.PathOf($"{Browser}/block-00001.js"), " ");
+        manifest.Verify(report, rehash: true).Should().ContainSingle().Which.Where.Should().EndWith("block-00001.js");
+    }
+
+    [Fact]
+    public void A_block_that_was_altered_after_the_evaluation_is_refused()
+    {
+        string evaluation = _run.PathOf($"evaluate/{HookAndSae}");
+        string[] names =
+        [
+            "metrics.json",
+            "features/index.json",
+            "features/block-00000.json",
+            "features/block-00001.json",
+        ];
+        Manifest.Write(
+            evaluation,
+            Manifest.Create(
+                "evaluate",
+                [],
+                [],
+                [.. names.Select(name => ManifestOutput.Of(name, AtomicFile.Digest(Path.Combine(evaluation, name))))]
+            )
+        );
+        ReportStage.Rebuild(_run.Root);
+        string block = Path.Combine(evaluation, names[3]);
+        File.WriteAllText(block, File.ReadAllText(block).Replace("river", "rivet", StringComparison.Ordinal));
+
+        FluentActions
+            .Invoking(() => ReportStage.Rebuild(_run.Root))
+            .Should()
+            .Throw<CorruptArtifactException>()
+            .WithMessage("*block-00001.json: found SHA-256 *");
     }
 
     private Dictionary<string, string> Hashes() =>

@@ -90,6 +90,13 @@ internal static class FeatureFolder
                 latents,
                 tokens = 200_000,
                 block = Block,
+                n2g = new
+                {
+                    latents = blockOf.Count,
+                    precision = 0.9,
+                    recall = 0.6,
+                    f1 = 0.5125,
+                },
                 columns = new
                 {
                     density = all.Select(Density),

@@ -189,6 +189,10 @@ public sealed partial class ReportPageTests : IDisposable
         string browser = $"features/{RunFolderFixture.EarlyHook}/{RunFolderFixture.TopK}/index.html";
 
         page.Should().Contain($"href=\"{browser}\">Browse 1,024 latents</a>");
+        page.Should()
+            .Contain(
+                "102 described, 11 dead, 5 dense; N2G over 102: precision 0.9000, recall 0.6000, F1 0.5125</span>"
+            );
         foreach (LatentHighlight latent in ReportModel.Read(_run.Root).Saes[1].Latents!.Highlights)
         {
             page.Should().Contain($"href=\"{browser}#latent={latent.Index}\"");
