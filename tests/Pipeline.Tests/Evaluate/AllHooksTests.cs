@@ -110,8 +110,8 @@ public class AllHooksTests
 
     private static HookedSae Plain(HookPoint hook, int seed)
     {
-        manual_seed(seed);
-        var W_dec = nn.functional.normalize(randn(40, 16), dim: 1);
+        using var random = new Generator((ulong)seed, CPU);
+        var W_dec = nn.functional.normalize(randn(40, 16, generator: random), dim: 1);
         return new HookedSae(hook, hook, new TopKAutoencoder(W_dec, zeros(40), W_dec, zeros(16), 6));
     }
 

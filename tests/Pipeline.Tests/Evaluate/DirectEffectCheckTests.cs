@@ -98,14 +98,14 @@ public class DirectEffectCheckTests
     /// <summary>The strongest latent at the last token of contexts of different lengths.</summary>
     private static List<(int Latent, int[] Tokens)> Peaks(TopKAutoencoder sae, Transformer model, HookPoint hook)
     {
-        manual_seed(3);
+        using var random = new Generator(3, CPU); // its own: other tests draw from the common one meanwhile
         return
         [
             .. Enumerable
                 .Range(2, 9)
                 .Select(length =>
                 {
-                    var tokens1T = randint(32, [1, length], dtype: int64);
+                    var tokens1T = randint(32, [1, length], dtype: int64, generator: random);
                     Tensor? lastD = null;
                     model.RunHooks(
                         tokens1T,
@@ -123,8 +123,8 @@ public class DirectEffectCheckTests
     /// </summary>
     private static TopKAutoencoder Sae(float scale)
     {
-        manual_seed(1);
-        var decoderFD = nn.functional.normalize(randn(40, 16), dim: 1);
-        return new TopKAutoencoder(randn(40, 16) * scale, zeros(40), decoderFD, zeros(16), 6);
+        using var random = new Generator(1, CPU);
+        var decoderFD = nn.functional.normalize(randn(40, 16, generator: random), dim: 1);
+        return new TopKAutoencoder(randn(40, 16, generator: random) * scale, zeros(40), decoderFD, zeros(16), 6);
     }
 }

@@ -256,11 +256,11 @@ public sealed class FeatureDashboardsTests : IDisposable
 
     private static TopKAutoencoder RandomSae(int features)
     {
-        manual_seed(features);
+        using var random = new Generator((ulong)features, CPU);
         return new TopKAutoencoder(
-            randn(features, Width),
+            randn(features, Width, generator: random),
             zeros(features),
-            randn(features, Width),
+            randn(features, Width, generator: random),
             zeros(Width),
             Math.Min(3, features)
         );
