@@ -20,7 +20,7 @@ internal static class ScalingJson
         (
             "coefficients",
             "fitted to ln L under Huber's loss of delta 0.01 from 12 starts; low and high enclose 95 % of the fits to "
-                + "resampled residuals (scaled by sqrt(points / (points - 6))). They tell how the scatter about the law moves "
+                + "resampled residuals (scaled by sqrt(points / (points - 6))), slopes kept within 10 either way. They tell how the scatter about the law moves "
                 + "a coefficient, not whether the law holds beyond the grid or whether training had converged"
         ),
         ("fit_error", "root mean square of ln(predicted) - ln(fvu) over all points: 0.01 is one per cent"),
