@@ -55,7 +55,7 @@ internal static class MetricDefinitions
         ),
         (
             "baselines",
-            "reconstructions of this hook that took no training, of the SAE's size, which is its l0 over 8,192 training "
+            "reconstructions, where this one belongs, that took no training, of the SAE's size, which is its l0 over 8,192 training "
                 + "activations, rounded; fitted_rows training activations gave mean and covariance; null where switched off"
         ),
         ("pca", "x_hat = mean + V'V (x - mean), V the directions of greatest variance, directions many"),

@@ -17,7 +17,7 @@ public sealed record EvaluateConfig
     public TokenCount CheckpointEvery { get; init; } = new(100_000);
 
     /// <summary>Whether every autoencoder is compared with two reconstructions of its size that took no training: PCA and a
-    /// random dictionary, both fitted to the harvest. Default true; it about doubles the evaluation's time.</summary>
+    /// random dictionary, both fitted to the harvest. Default true; they add about half to the evaluation's time.</summary>
     public bool Baselines { get; init; } = true;
 
     /// <summary>Latents of each autoencoder described by N2G, patterns of tokens that predict where they fire, spread evenly
