@@ -42,11 +42,15 @@ internal sealed class HubListing(HubApi api, HubRetry retry, HubOptions options)
         }
         bool recursive = reference.Path is not null || reference.IsDataset; // a model's files lie at its root
         var all = await ListAsync(reference, commit, folder, recursive, progress, cancel).ConfigureAwait(false);
+        bool isOldModel =
+            reference.Path is null
+            && !reference.IsDataset
+            && !all.Exists(entry => entry.File is { } file && ModelFiles.IsSafetensors(file.Path));
         HubFile[] wanted =
         [
             .. all.Select(entry => entry.File)
                 .OfType<HubFile>()
-                .Where(file => reference.Matches(file.Path))
+                .Where(file => reference.Matches(file.Path) || (isOldModel && ModelFiles.IsStateDict(file.Path)))
                 .DistinctBy(file => file.Path)
                 .OrderBy(file => file.Path, StringComparer.Ordinal),
         ];

@@ -7,6 +7,8 @@ internal static class ModelFiles
 {
     private const string SingleWeights = "model.safetensors";
     private const string WeightIndex = SingleWeights + ".index.json";
+    private const string SingleStateDict = "pytorch_model.bin";
+    private const string StateDictIndex = SingleStateDict + ".index.json";
 
     private static readonly string[] Names =
     [
@@ -28,6 +30,18 @@ internal static class ModelFiles
             || path.EndsWith(".safetensors.index.json", StringComparison.Ordinal)
         );
 
+    /// <summary>Weights as repositories have them that are older than safetensors.</summary>
+    public static bool IsStateDict(string path) =>
+        path is SingleStateDict or StateDictIndex
+        || (
+            !path.Contains('/')
+            && path.StartsWith("pytorch_model-", StringComparison.Ordinal)
+            && path.EndsWith(".bin", StringComparison.Ordinal)
+        );
+
+    public static bool IsSafetensors(string path) =>
+        Needs(path) && path.EndsWith(".safetensors", StringComparison.Ordinal);
+
     /// <summary>What a snapshot folder, which another program may have filled, lacks as a model; null for nothing.</summary>
     public static string? Lacks(string folder)
     {
@@ -40,13 +54,15 @@ internal static class ModelFiles
         {
             return "tokenizer.json, tokenizer.model, or vocab.json with merges.txt";
         }
-        if (Has(SingleWeights))
+        if (Has(SingleWeights) || (!Has(WeightIndex) && Has(SingleStateDict)))
         {
             return null;
         }
-        return Has(WeightIndex)
-            ? Shards(Path.Combine(folder, WeightIndex)).FirstOrDefault(name => !Has(name))
+        return Has(WeightIndex) ? Missing(WeightIndex)
+            : Has(StateDictIndex) ? Missing(StateDictIndex)
             : SingleWeights;
+
+        string? Missing(string index) => Shards(Path.Combine(folder, index)).FirstOrDefault(name => !Has(name));
     }
 
     private static string[] Shards(string index)
@@ -61,7 +77,7 @@ internal static class ModelFiles
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
         {
-            return [WeightIndex];
+            return [Path.GetFileName(index)];
         }
     }
 }

@@ -51,11 +51,11 @@ public sealed class Gpt2Family : ModelFamily, IWrittenFamily
         long width = config.Width;
         Norm LoadNorm(string name) =>
             new(source.Load($"{prefix}{name}.weight", width), source.Load($"{prefix}{name}.bias", width));
-        Linear LoadConv1D(string name, long inputs, long outputs)
-        {
-            using var stored = source.Load($"{prefix}{name}.weight", inputs, outputs);
-            return new(stored.t().contiguous(), source.Load($"{prefix}{name}.bias", outputs));
-        }
+        Linear LoadConv1D(string name, long inputs, long outputs) =>
+            new(
+                LoadTransposed(source, $"{prefix}{name}.weight", inputs, outputs),
+                source.Load($"{prefix}{name}.bias", outputs)
+            );
 
         var tokens = source.Load($"{prefix}wte.weight", config.Vocabulary, width);
         var blocks = Enumerable

@@ -80,13 +80,11 @@ public sealed class GptNeoXFamily : ModelFamily
     /// <summary>Rows (head, part, head width) in the order (part, head, head width).</summary>
     private static Linear LoadQkv(WeightSource source, string name, TransformerConfig config)
     {
-        using var scope = NewDisposeScope();
-        var stored = LoadJoined(source, config.QkvBias, config.Width, (name, 3L * config.Width));
-        Tensor Ordered(Tensor rows, long columns) =>
-            rows.view(config.Heads, 3, config.HeadWidth, columns).transpose(0, 1).reshape(-1, columns);
+        long rows = 3L * config.Width;
+        Tensor Ordered(Tensor stored) => stored.view(config.Heads, 3, config.HeadWidth, -1).transpose(0, 1);
         return new(
-            Ordered(stored.Weight, config.Width).MoveToOuterDisposeScope(),
-            stored.Bias is { } bias ? Ordered(bias, 1).reshape(-1).MoveToOuterDisposeScope() : null
+            source.LoadReordered($"{name}.weight", [rows, config.Width], Ordered, rows, config.Width),
+            config.QkvBias ? source.LoadReordered($"{name}.bias", [rows], Ordered, rows) : null
         );
     }
 }

@@ -70,15 +70,22 @@ public sealed class Llama2cFile : ITensorFile
         var placed = Find(name);
         if (placed.RotatedHeads == 0)
         {
-            Fill(name, placed, target);
+            Fill(name, placed.Begin, target);
             return;
         }
         // llama2.c rotates the pairs (2i, 2i + 1) of a head, Hugging Face (i, i + half).
         using var scope = NewDisposeScope();
-        var stored = empty(placed.Shape, ScalarType.Float32);
-        Fill(name, placed, stored);
-        var pairsHP2D = stored.reshape(placed.RotatedHeads, -1, 2, placed.Shape[^1]);
-        target.copy_(pairsHP2D.transpose(1, 2).reshape(placed.Shape));
+        long columns = placed.Shape[^1];
+        long headRows = placed.Shape[0] / placed.RotatedHeads;
+        var storedRD = empty(headRows, columns);
+        for (int head = 0; head < placed.RotatedHeads; head++)
+        {
+            Fill(name, placed.Begin + (head * storedRD.numel() * sizeof(float)), storedRD);
+            target
+                .narrow(0, head * headRows, headRows)
+                .view(2, headRows / 2, columns)
+                .copy_(storedRD.view(headRows / 2, 2, columns).transpose(0, 1));
+        }
     }
 
     public void Dispose() => stream.Dispose();
@@ -256,13 +263,13 @@ public sealed class Llama2cFile : ITensorFile
     private static Part[] Unembedding(Header header) =>
         header.Tied ? [] : [new("lm_head", false, [header.Vocabulary, header.Dim])];
 
-    private unsafe void Fill(string name, Placed placed, Tensor target)
+    private unsafe void Fill(string name, long begin, Tensor target)
     {
         byte* bytes = (byte*)CpuKernels.Floats(target);
         long count = target.numel() * sizeof(float);
         try
         {
-            stream.Position = placed.Begin;
+            stream.Position = begin;
             for (long at = 0; at < count; at += ChunkBytes)
             {
                 stream.ReadExactly(new Span<byte>(bytes + at, (int)Math.Min(ChunkBytes, count - at)));
@@ -273,7 +280,7 @@ public sealed class Llama2cFile : ITensorFile
             throw Corrupt(
                 $"tensor {name}",
                 "the end of the file",
-                $"{count} bytes from byte {placed.Begin}",
+                $"{count} bytes from byte {begin}",
                 "The file was cut since it was opened: download or write it again"
             );
         }

@@ -148,7 +148,7 @@ public sealed class TransformerLensFamily : ModelFamily
             [.. Enumerable.Range(0, config.Layers).Select(i => LoadBlock(source, $"blocks.{i}", config))],
             LoadNorm(source, "ln_final", width),
             new Linear(
-                Transposed(source.Load("unembed.W_U", width, config.Vocabulary)),
+                LoadTransposed(source, "unembed.W_U", width, config.Vocabulary),
                 source.Load("unembed.b_U", config.Vocabulary)
             )
         );
@@ -173,11 +173,11 @@ public sealed class TransformerLensFamily : ModelFamily
             ),
             LoadNorm(source, $"{block}.ln2", width),
             new Linear(
-                Transposed(source.Load($"{block}.mlp.W_in", width, config.MlpWidth)),
+                LoadTransposed(source, $"{block}.mlp.W_in", width, config.MlpWidth),
                 source.Load($"{block}.mlp.b_in", config.MlpWidth)
             ),
             new Linear(
-                Transposed(source.Load($"{block}.mlp.W_out", config.MlpWidth, width)),
+                LoadTransposed(source, $"{block}.mlp.W_out", config.MlpWidth, width),
                 source.Load($"{block}.mlp.b_out", width)
             )
         );
@@ -196,14 +196,6 @@ public sealed class TransformerLensFamily : ModelFamily
 
     private static Norm LoadNorm(WeightSource source, string name, long width) =>
         new(source.Load($"{name}.w", width), source.Load($"{name}.b", width));
-
-    private static Tensor Transposed(Tensor stored)
-    {
-        using (stored)
-        {
-            return stored.t().contiguous();
-        }
-    }
 
     private static void RequireSupported(ConfigJson json)
     {

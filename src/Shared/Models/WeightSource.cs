@@ -18,6 +18,7 @@ public sealed class WeightSource : IDisposable
 
     private readonly string impliedBy;
     private readonly Device device;
+    private Tensor? scratch;
 
     private WeightSource(string path, string impliedBy, Device device)
     {
@@ -115,6 +116,40 @@ public sealed class WeightSource : IDisposable
         return OnDevice(joined);
     }
 
+    /// <summary>
+    /// A tensor that is stored in another order than it is kept in. It is read into a memory that all such tensors take in
+    /// turn: one of its own for each leaves holes behind that together take as much as the model.
+    /// </summary>
+    /// <param name="name">The tensor.</param>
+    /// <param name="stored">Its shape on disk.</param>
+    /// <param name="order">A view of it in the wanted order.</param>
+    /// <param name="kept">The shape it gets.</param>
+    public Tensor LoadReordered(string name, long[] stored, Func<Tensor, Tensor> order, params long[] kept)
+    {
+        ArgumentNullException.ThrowIfNull(stored);
+        ArgumentNullException.ThrowIfNull(order);
+        var file = Find(name, stored);
+        var target = empty(kept);
+        using (NewDisposeScope())
+        {
+            var read = Scratch(target.numel()).view(stored);
+            file.LoadFloat32Into(name, read);
+            var ordered = order(read);
+            target.view(ordered.shape).copy_(ordered);
+        }
+        return OnDevice(target);
+    }
+
+    private Tensor Scratch(long count)
+    {
+        if (scratch is null || scratch.numel() < count)
+        {
+            scratch?.Dispose();
+            scratch = empty(count).DetachFromDisposeScope();
+        }
+        return scratch.narrow(0, 0, count);
+    }
+
     /// <summary>The file that has the tensor, whose shape must be the given one.</summary>
     private ITensorFile Find(string name, long[] shape)
     {
@@ -154,7 +189,11 @@ public sealed class WeightSource : IDisposable
         }
     }
 
-    public void Dispose() => files.ForEach(file => file.Dispose());
+    public void Dispose()
+    {
+        scratch?.Dispose();
+        files.ForEach(file => file.Dispose());
+    }
 
     private static SortedDictionary<string, string> ReadIndex(string path)
     {

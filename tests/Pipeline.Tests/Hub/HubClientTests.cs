@@ -58,6 +58,38 @@ public sealed class HubClientTests
     }
 
     [Theory]
+    [InlineData("pytorch_model.bin")]
+    [InlineData("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", "pytorch_model.bin.index.json")]
+    public async Task A_model_older_than_safetensors_is_fetched_with_its_state_dict(params string[] weights)
+    {
+        await using var test = await HubTest.StartAsync();
+        test.Server.Add("config.json", "{}");
+        test.Server.Add("tokenizer.json", "{}");
+        test.Server.Add("training_args.bin", HubTest.Bytes(20));
+        foreach (string name in weights)
+        {
+            test.Server.Add(
+                name,
+                name.EndsWith(".json", StringComparison.Ordinal)
+                    ? Encoding.UTF8.GetBytes(
+                        $$$"""{"weight_map": {"a": "{{{weights[0]}}}", "b": "{{{weights[1]}}}"}}"""
+                    )
+                    : HubTest.Bytes(30 + name.Length)
+            );
+        }
+
+        var snapshot = await test.FetchAsync("hf://org/name");
+        int asked = test.Server.Requests.Count;
+        Directory.Delete(Path.Combine(test.RepositoryFolder, ".listings"), recursive: true); // as huggingface_hub leaves it
+
+        string[] expected = [.. weights.Append("config.json").Append("tokenizer.json").Order(StringComparer.Ordinal)];
+        snapshot.Files.Select(Path.GetFileName).Should().Equal(expected);
+        (await test.FetchAsync(AtCommit, offline: true)).Path.Should().Be(snapshot.Path);
+        test.Server.Requests.Should().HaveCount(asked);
+        test.ShouldBeSound();
+    }
+
+    [Theory]
     [InlineData(false)]
     [InlineData(true)]
     public async Task Files_that_huggingface_hub_put_there_are_used_without_network(bool offline)

@@ -61,6 +61,29 @@ public sealed class HubPipelineTests(TinyRun tiny) : IClassFixture<TinyRun>
     }
 
     [Fact]
+    public async Task A_folder_of_a_repository_can_be_a_model_of_llama2c()
+    {
+        await using var test = await HubTest.StartAsync();
+        string model = TestData.Require("data", "models", "stories260k");
+        foreach (string name in new[] { "stories260K.bin", "tok512.bin" })
+        {
+            test.Server.Add($"stories260K/{name}", File.ReadAllBytes(Path.Combine(model, name)));
+        }
+        test.Server.Add("stories15M.bin", HubTest.Bytes(100));
+
+        var score = Run(
+            test,
+            offline: null,
+            ["score", $"hf://{HubServer.Repository}/stories260K", tiny.Text, "--tokens", "600", "--json"]
+        );
+
+        score.ExitCode.Should().Be(0, score.Error);
+        score.Output.Should().Contain("\"ce\"");
+        test.Server.Bodies.Should().HaveCount(2);
+        test.ShouldBeSound(score.Output + score.Error);
+    }
+
+    [Fact]
     public async Task A_configuration_of_a_dataset_on_the_hub_is_the_text_of_a_run()
     {
         await using var test = await HubTest.StartAsync();
