@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Pipeline.Evaluate;
 using Pipeline.Evaluate.Report;
+using Pipeline.Evaluate.Scaling;
 using Pipeline.Executors;
 using Pipeline.Harvest;
 using Pipeline.Shared;
@@ -16,13 +17,16 @@ namespace Pipeline;
 /// <summary>One SAE on its way through the stages.</summary>
 internal sealed record SaeNode(HookPoint Hook, SaeConfig Config, StageFolder Train, StageFolder Evaluate);
 
+/// <summary>The scaling law of one hook.</summary>
+internal sealed record ScalingNode(ScalingGrid Grid, StageFolder Folder);
+
 /// <summary>
-/// The stages of one pipeline: <c>harvest -> train (each hook, each SAE) -> evaluate -> report</c>. A stage's identity
-/// holds its inputs' fingerprints, so what is stale, and why, is known before anything runs.
+/// The stages of one pipeline: <c>harvest -> train (each hook, each SAE) -> evaluate -> scaling (each hook, where asked for)
+/// -> report</c>. A stage's identity holds its inputs' fingerprints, so what is stale, and why, is known before anything runs.
 /// </summary>
 internal sealed class StageGraph
 {
-    public static readonly IReadOnlyList<string> StageNames = ["harvest", "train", "evaluate", "report"];
+    public static readonly IReadOnlyList<string> StageNames = ["harvest", "train", "evaluate", "scaling", "report"];
 
     private readonly DateTimeOffset started = TimeProvider.System.GetUtcNow();
 
@@ -39,7 +43,24 @@ internal sealed class StageGraph
                 return new SaeNode(entry.Hook, entry.Sae, train, evaluate);
             }),
         ];
-        Report = ReportStage.Folder(run.Folder, Saes.Select(sae => sae.Evaluate));
+        Scaling =
+        [
+            .. ScalingGrid
+                .Of(run)
+                .Select(grid => new ScalingNode(
+                    grid,
+                    ScalingStage.Folder(
+                        run,
+                        grid,
+                        Saes.Where(sae => sae.Hook == grid.Hook && grid.Saes.Contains(sae.Config))
+                            .Select(sae => sae.Evaluate)
+                    )
+                )),
+        ];
+        Report = ReportStage.Folder(
+            run.Folder,
+            [.. Saes.Select(sae => sae.Evaluate), .. Scaling.Select(node => node.Folder)]
+        );
     }
 
     public RunInputs Run { get; }
@@ -47,6 +68,9 @@ internal sealed class StageGraph
     public StageFolder Harvest { get; }
 
     public IReadOnlyList<SaeNode> Saes { get; }
+
+    /// <summary>Empty for a pipeline without a scaling section.</summary>
+    public IReadOnlyList<ScalingNode> Scaling { get; }
 
     public StageFolder Report { get; }
 
@@ -58,12 +82,14 @@ internal sealed class StageGraph
             ("harvest", Harvest),
             .. Saes.Select(sae => ("train", sae.Train)),
             .. Saes.Select(sae => ("evaluate", sae.Evaluate)),
+            .. Scaling.Select(node => ("scaling", node.Folder)),
             ("report", Report),
         ];
 
     /// <summary>Runs what is not up to date among the wanted stages; returns how many folders were made.</summary>
     public int Make(IReadOnlySet<string> wanted, IExecutor executor, IProgressSink progress, CancellationToken cancel)
     {
+        RequireAskedFor(wanted);
         AtomicFile.RemoveTemporaries(Run.Folder);
         int made = 0;
         bool Needed(string stage, StageFolder folder)
@@ -95,6 +121,10 @@ internal sealed class StageGraph
         {
             executor.Evaluate(this, unevaluated, progress, cancel);
         }
+        foreach (var node in Scaling.Where(node => Needed("scaling", node.Folder)).ToList())
+        {
+            ScalingStage.Run(Run, node.Grid, node.Folder, progress, cancel);
+        }
         // A run killed just before this has made its stages, and this one makes none.
         if (made > 0 || Report.State != StageState.UpToDate || !File.Exists(RunJsonPath))
         {
@@ -121,6 +151,22 @@ internal sealed class StageGraph
                     $"{stage} without {missing.Stage}, which is not up to date ({missing.Folder.Path}: {missing.Folder.Reason})",
                     "every stage before it up to date or asked for",
                     $"Add {missing.Stage} to --only, or leave --only out"
+                ).ToString()
+            );
+        }
+    }
+
+    /// <summary>A stage named alone exists.</summary>
+    private void RequireAskedFor(IReadOnlySet<string> wanted)
+    {
+        if (wanted.Count < StageNames.Count && wanted.Contains("scaling") && Scaling.Count == 0)
+        {
+            throw new ConfigurationException(
+                new Fault(
+                    "--only",
+                    "scaling",
+                    "stages of this pipeline, which has no scaling section",
+                    "Add scaling: {} to the pipeline, or leave it out of --only"
                 ).ToString()
             );
         }

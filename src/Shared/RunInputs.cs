@@ -131,6 +131,8 @@ public sealed class RunInputs
     public string EvaluationFolder(HookPoint hook, SaeConfig sae) =>
         Path.Combine(Folder, "evaluate", hook.ToString(), sae.Identifier(Model.Config.Width));
 
+    public string ScalingFolder(HookPoint hook) => Path.Combine(Folder, "scaling", hook.ToString());
+
     /// <summary>Documents with their index in the source: held-out ones, or all others.</summary>
     public IEnumerable<(int Index, Document Document)> Documents(bool heldOut) =>
         Text.Read()

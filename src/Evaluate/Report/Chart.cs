@@ -18,7 +18,7 @@ internal sealed class Chart : IDisposable
     private const int Width = 460;
     private const int Height = 290;
     private const int Left = 46;
-    private const int Right = 26;
+    private const int RoomForNumbers = 26;
     private const int Top = 30;
     private const int Bottom = 44;
     private const int LabelHeight = 13;
@@ -29,13 +29,17 @@ internal sealed class Chart : IDisposable
     private readonly Plot _plot = new();
     private readonly ChartAxis _x;
     private readonly ChartAxis _y;
+    private readonly int _right;
     private readonly List<Html> _overlay = [];
-    private readonly List<(int Series, double X, double Y)> _labels = [];
+    private readonly List<(int Series, string Text, double X, double Y)> _labels = [];
 
-    public Chart(ChartAxis x, ChartAxis y)
+    /// <param name="x">From left to right.</param>
+    /// <param name="y">From bottom to top.</param>
+    /// <param name="right">Pixels to the right of the data, for labels at the ends of lines.</param>
+    public Chart(ChartAxis x, ChartAxis y, int right = RoomForNumbers)
     {
-        (_x, _y) = (x, y);
-        _plot.Layout.Fixed(new PixelPadding(Left, Right, Bottom, Top));
+        (_x, _y, _right) = (x, y, right);
+        _plot.Layout.Fixed(new PixelPadding(Left, right, Bottom, Top));
         _plot.FigureBackground.Color = Colors.Transparent;
         _plot.DataBackground.Color = Colors.Transparent;
         _plot.Axes.SetLimits(x.Min, x.Max, y.Min, y.Max);
@@ -53,23 +57,40 @@ internal sealed class Chart : IDisposable
         _plot.Grid.MajorLineColor = ChartColors.Grid;
     }
 
-    public void Line(int series, IEnumerable<(double X, double Y)> points)
+    /// <summary>A line with the series' number at its end, or another label.</summary>
+    public void Line(int series, IReadOnlyList<(double X, double Y)> points, string? label = null)
     {
-        (double X, double Y)[] plotted = [.. points.Select(p => (_x.Position(p.X), _y.Position(p.Y)))];
-        var line = _plot.Add.ScatterLine(
-            plotted.Select(p => p.X).ToArray(),
-            plotted.Select(p => p.Y).ToArray(),
-            ChartColors.Series(series)
-        );
-        line.LineWidth = 1.75f;
-        _labels.Add((series, PixelX(plotted[^1].X) + 6, PixelY(plotted[^1].Y)));
+        Path(ChartColors.Series(series), points);
+        (double x, double y) = points[^1];
+        _labels.Add((series, label ?? Number(series), PixelX(_x.Position(x)) + 6, PixelY(_y.Position(y))));
     }
 
-    public void Point(int series, double x, double y, string title)
+    /// <summary>A dashed line in the series' colour, without a label.</summary>
+    public void Dashes(int series, IReadOnlyList<(double X, double Y)> points) =>
+        Path(ChartColors.Series((series % PaletteSize) + PaletteSize), points);
+
+    /// <summary>A line that is no series, drawn as the axes are.</summary>
+    public void Front(IReadOnlyList<(double X, double Y)> points) => Path(ChartColors.Axis, points);
+
+    private void Path(Color color, IReadOnlyList<(double X, double Y)> points)
+    {
+        var line = _plot.Add.ScatterLine(
+            points.Select(p => _x.Position(p.X)).ToArray(),
+            points.Select(p => _y.Position(p.Y)).ToArray(),
+            color
+        );
+        line.LineWidth = 1.75f;
+    }
+
+    /// <summary>A point with the series' number beside it, or another label; none where that is empty.</summary>
+    public void Point(int series, double x, double y, string title, string? label = null)
     {
         (x, y) = (_x.Position(x), _y.Position(y));
         _plot.Add.Marker(x, y, MarkerShape.FilledCircle, 9, ChartColors.Series(series));
-        _labels.Add((series, PixelX(x) + 8, PixelY(y)));
+        if (label != "")
+        {
+            _labels.Add((series, label ?? Number(series), PixelX(x) + 8, PixelY(y)));
+        }
         _overlay.Add(
             Html.Of(
                 $"<circle class=\"hit\" cx=\"{PixelX(x):F1}\" cy=\"{PixelY(y):F1}\" r=\"10\"><title>{title}</title></circle>"
@@ -156,7 +177,7 @@ internal sealed class Chart : IDisposable
         [
             Html.Of($"<text class=\"axis\" x=\"4\" y=\"14\">{_y.Label}</text>"),
             Html.Of(
-                $"<text class=\"axis\" x=\"{(Left + Width - Right) / 2}\" y=\"{Height - 6}\" text-anchor=\"middle\">{_x.Label}</text>"
+                $"<text class=\"axis\" x=\"{(Left + Width - _right) / 2}\" y=\"{Height - 6}\" text-anchor=\"middle\">{_x.Label}</text>"
             ),
         ];
         text.AddRange(
@@ -175,7 +196,7 @@ internal sealed class Chart : IDisposable
             SpreadLabels()
                 .Select(l =>
                     Html.Of(
-                        $"<text class=\"mark\" x=\"{l.X:F1}\" y=\"{l.Y + 4:F1}\" style=\"fill:var(--s{l.Series % PaletteSize})\">{l.Series + 1}</text>"
+                        $"<text class=\"mark\" x=\"{l.X:F1}\" y=\"{l.Y + 4:F1}\" style=\"fill:var(--s{l.Series % PaletteSize})\">{l.Text}</text>"
                     )
                 )
         );
@@ -183,25 +204,27 @@ internal sealed class Chart : IDisposable
     }
 
     /// <summary>Moves a label down where it would cover the one above it in the same stretch of x.</summary>
-    private List<(int Series, double X, double Y)> SpreadLabels()
+    private List<(int Series, string Text, double X, double Y)> SpreadLabels()
     {
-        List<(int Series, double X, double Y)> placed = [];
-        foreach ((int series, double x, double y) in _labels.OrderBy(l => l.Y).ThenBy(l => l.Series))
+        List<(int Series, string Text, double X, double Y)> placed = [];
+        foreach ((int series, string text, double x, double y) in _labels.OrderBy(l => l.Y).ThenBy(l => l.Series))
         {
             double free = y;
-            foreach ((_, double otherX, double otherY) in placed)
+            foreach ((_, _, double otherX, double otherY) in placed)
             {
                 if (Math.Abs(otherX - x) < 16 && Math.Abs(otherY - free) < LabelHeight)
                 {
                     free = otherY + LabelHeight;
                 }
             }
-            placed.Add((series, x, free));
+            placed.Add((series, text, x, free));
         }
         return placed;
     }
 
-    private double PixelX(double at) => Left + ((at - _x.Min) / (_x.Max - _x.Min) * (Width - Left - Right));
+    private static string Number(int series) => (series + 1).ToString(CultureInfo.InvariantCulture);
+
+    private double PixelX(double at) => Left + ((at - _x.Min) / (_x.Max - _x.Min) * (Width - Left - _right));
 
     private double PixelY(double at) => Height - Bottom - ((at - _y.Min) / (_y.Max - _y.Min) * (Height - Top - Bottom));
 

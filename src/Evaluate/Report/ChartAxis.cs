@@ -14,6 +14,28 @@ internal sealed record ChartAxis(string Label, double Min, double Max, bool IsLo
         return min > 0 && max / min > LogFrom ? Log(label, min, max) : Linear(label, min, max);
     }
 
+    /// <summary>A log axis over positive values, whatever their span.</summary>
+    public static ChartAxis Logarithmic(string label, IReadOnlyCollection<double> values) =>
+        Log(label, values.Min(), values.Max());
+
+    /// <summary>A log axis whose ticks are the values themselves, such as sizes that were chosen.</summary>
+    public static ChartAxis LogarithmicAt(string label, IReadOnlyCollection<double> values)
+    {
+        const int MostTicks = 8;
+        double[] places = [.. values.Distinct().Order()];
+        int stride = (places.Length + MostTicks - 1) / MostTicks;
+        double low = Math.Log10(places[0]);
+        double high = Math.Log10(places[^1]);
+        double pad = (high - low) * 0.06;
+        return new ChartAxis(
+            label,
+            low - pad,
+            high + pad,
+            true,
+            [.. places.Where((_, i) => i % stride == 0).Select(v => new ChartTick(Math.Log10(v), Numbers.Compact(v)))]
+        );
+    }
+
     /// <summary>A linear axis that reaches outwards to its first and last tick.</summary>
     public static ChartAxis Linear(string label, double min, double max)
     {
@@ -41,9 +63,12 @@ internal sealed record ChartAxis(string Label, double Min, double Max, bool IsLo
         double low = Math.Log10(min);
         double high = Math.Log10(max);
         double pad = (high - low) * 0.04;
-        // Decades alone where there are enough of them; 1, 2 and 5 of each where there are not.
+        // Decades alone where there are enough of them; some digits of each where there are not.
         int stride = Math.Max(1, (int)Math.Ceiling((high - low) / 5));
-        double[] mantissas = high - low >= 3 ? [1] : [1, 2, 5];
+        double[] mantissas =
+            high - low >= 3 ? [1]
+            : high - low >= 1 ? [1, 2, 5]
+            : [1, 1.5, 2, 3, 4, 5, 6, 8];
         List<ChartTick> ticks = [];
         for (int decade = (int)Math.Floor(low - pad); decade <= high + pad; decade++)
         {

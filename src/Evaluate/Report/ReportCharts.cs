@@ -37,15 +37,29 @@ internal static class ReportCharts
         );
     }
 
-    /// <summary>The sparsity/fidelity trade; null where no autoencoder has both numbers.</summary>
-    public static Html? SparsityAgainstLossRecovered(ReportModel model, string id)
+    /// <summary>The sparsity/fidelity trade with its Pareto fronts; null where no autoencoder has both numbers.</summary>
+    public static Html? SparsityAgainstLossRecovered(ReportModel model, string id) =>
+        Trade(model, id, "loss recovered", metrics => metrics.LossRecovered, moreIsBetter: true);
+
+    /// <summary>The same for the variance left over.</summary>
+    public static Html? SparsityAgainstFvu(ReportModel model, string id) =>
+        Trade(model, id, "FVU", metrics => metrics.Fvu, moreIsBetter: false);
+
+    private static Html? Trade(
+        ReportModel model,
+        string id,
+        string label,
+        Func<SaeMetrics, double?> value,
+        bool moreIsBetter
+    )
     {
-        List<(int Series, double L0, double Recovered)> points = [];
+        List<(int Series, double L0, double Value)> points = [];
         for (int i = 0; i < model.Saes.Count; i++)
         {
-            if (model.Saes[i].Metrics is { L0: { } l0, LossRecovered: { } recovered })
+            SaeMetrics metrics = model.Saes[i].Metrics;
+            if (metrics.L0 is { } l0 && value(metrics) is { } measured)
             {
-                points.Add((i, l0, recovered));
+                points.Add((i, l0, measured));
             }
         }
         if (points.Count == 0)
@@ -54,22 +68,46 @@ internal static class ReportCharts
         }
         using Chart chart = new(
             ChartAxis.Fit("L0 (active latents per token)", [.. points.Select(p => p.L0)]),
-            ChartAxis.Linear("loss recovered", points.Min(p => p.Recovered), points.Max(p => p.Recovered))
+            ChartAxis.Linear(label, points.Min(p => p.Value), points.Max(p => p.Value))
         );
-        foreach ((int series, double l0, double recovered) in points)
+        // Autoencoders of one hook compete; those of two have different tasks.
+        foreach (var hook in points.GroupBy(p => model.Saes[p.Series].Hook))
+        {
+            var front = ParetoFront(hook.Select(p => (p.L0, p.Value)), moreIsBetter);
+            if (front.Count > 1)
+            {
+                chart.Front(front);
+            }
+        }
+        foreach ((int series, double l0, double measured) in points)
         {
             SaeResult sae = model.Saes[series];
             chart.Point(
                 series,
                 l0,
-                recovered,
-                $"{series + 1}. {sae.Sae}, {sae.Hook}: L0 {Numbers.Metric(l0)}, loss recovered {Numbers.Metric(recovered)}"
+                measured,
+                $"{series + 1}. {sae.Sae}, {sae.Hook}: L0 {Numbers.Metric(l0)}, {label} {Numbers.Metric(measured)}"
             );
         }
-        return chart.Render(
-            id,
-            "L0 against loss recovered, one point per autoencoder; the table above holds the numbers."
-        );
+        return chart.Render(id, $"L0 against {label}, one point per autoencoder; the table above holds the numbers.");
+    }
+
+    /// <summary>The points that no other beats in both, by L0: none with fewer active latents is as good.</summary>
+    internal static IReadOnlyList<(double L0, double Value)> ParetoFront(
+        IEnumerable<(double L0, double Value)> points,
+        bool moreIsBetter
+    )
+    {
+        double Badness(double value) => moreIsBetter ? -value : value;
+        List<(double L0, double Value)> front = [];
+        foreach (var point in points.OrderBy(p => p.L0).ThenBy(p => Badness(p.Value)))
+        {
+            if (front.Count == 0 || Badness(point.Value) < Badness(front[^1].Value))
+            {
+                front.Add(point);
+            }
+        }
+        return front;
     }
 
     /// <summary>Latents per bin of log10 firing frequency; x is shared by all autoencoders so that they compare.</summary>

@@ -1,3 +1,5 @@
+using Pipeline.Evaluate.Scaling;
+
 namespace Pipeline.Evaluate.Report;
 
 /// <summary>All the report page shows of one run; read from the run folder's artifacts, drawn by <see cref="ReportPage"/>.</summary>
@@ -5,6 +7,9 @@ namespace Pipeline.Evaluate.Report;
 /// <param name="Saes">One entry per trained autoencoder, ordered by layer, then hook, then name.</param>
 public sealed record ReportModel(RunSummary Run, IReadOnlyList<SaeResult> Saes)
 {
+    /// <summary>The scaling law of each hook; empty where the run has no such stage.</summary>
+    public IReadOnlyList<ScalingResult> Scaling { get; init; } = [];
+
     /// <summary>Reads the artifacts of a run folder; the picture of what is read opens <see cref="RunFolderReader"/>.</summary>
     /// <exception cref="Pipeline.Shared.CorruptArtifactException">A file is missing, or does not hold what it should.</exception>
     public static ReportModel Read(string runFolder) => new RunFolderReader(runFolder).Read();
@@ -160,6 +165,22 @@ public sealed record LatentsSummary
 /// <param name="Recall">Of tokens it fired on, those foretold.</param>
 /// <param name="F1">Their harmonic mean, latent by latent.</param>
 public sealed record N2GMean(int Latents, double? Precision, double? Recall, double? F1);
+
+/// <summary><c>scaling/&lt;hook&gt;/scaling.json</c>.</summary>
+/// <param name="Hook">Where the autoencoders were trained.</param>
+/// <param name="Architecture">All of them have it.</param>
+/// <param name="Points">n, k and FVU of each.</param>
+/// <param name="Fit">The law.</param>
+/// <param name="Published">Slopes as published, the constant through the points.</param>
+/// <param name="Definitions">What the file says its words mean.</param>
+public sealed record ScalingResult(
+    string Hook,
+    string Architecture,
+    IReadOnlyList<ScalingPoint> Points,
+    ScalingFit Fit,
+    ScalingLaw Published,
+    IReadOnlyList<KeyValuePair<string, string>> Definitions
+);
 
 /// <param name="Index">Row of the decoder.</param>
 /// <param name="Density">Share of tokens the latent fires on, 0 to 1.</param>

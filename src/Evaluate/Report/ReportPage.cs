@@ -36,6 +36,7 @@ public static class ReportPage
             <main>
             {Results(model)}
             {ComparisonSection.Render(model)}
+            {ScalingSection.Render(model)}
             {Curves(model)}
             {Densities(model)}
             {Features(model)}
@@ -68,7 +69,7 @@ public static class ReportPage
             {Figure("Wall time", Numbers.Duration(run.Stages.Sum(s => s.Seconds ?? 0)))}
             </dl>
             <nav aria-label="On this page"><ul>
-            <li><a href="#results">Results</a></li>{ComparisonSection.Link(
+            <li><a href="#results">Results</a></li>{ComparisonSection.Link(model)}{ScalingSection.Link(
                 model
             )}<li><a href="#training">Training</a></li>
             <li><a href="#density">Feature density</a></li>{FeaturesLink(model)}<li><a href="#run">Run</a></li>
@@ -145,9 +146,13 @@ public static class ReportPage
                 ? Html.None
                 : Html.Of(
                     $"""
-                    <h3 style="margin-top:24px">Sparsity against loss recovered</h3>
+                    <h3 style="margin-top:24px">Sparsity against fidelity</h3>
                     <div class="grid wide">
-                    <figure class="panel">{drawn}<figcaption>Up and to the left is better: more of the loss kept with fewer active latents.</figcaption></figure>
+                    <figure class="panel">{drawn}<figcaption>Up and to the left is better: more of the loss kept with fewer active latents. Lines are the hooks' Pareto fronts.</figcaption></figure>
+                    {CurveFigure(
+                        ReportCharts.SparsityAgainstFvu(model, "trade-fvu"),
+                        "Down and to the left is better: less of the variance left over with fewer active latents."
+                    )}
                     <div class="panel column">{Legend(model)}</div>
                     </div>
                     """

@@ -8,8 +8,8 @@ namespace Pipeline.Evaluate.Report;
 
 /// <summary>
 /// <code>
-/// run.json, metrics.jsonl, metrics.json ──> report/index.html
-/// features/{index,block-*}.json ──────────> report/features/&lt;hook&gt;/&lt;sae&gt;/{index.html, columns.js, block-*.js}
+/// run.json, metrics.jsonl, metrics.json, scaling.json ──> report/index.html
+/// features/{index,block-*}.json ────────────────────────> report/features/&lt;hook&gt;/&lt;sae&gt;/{index.html, columns.js, block-*.js}
 /// </code>
 /// </summary>
 public static class ReportStage
@@ -18,14 +18,14 @@ public static class ReportStage
 
     /// <summary>The stage's folder, compared with what it would be made from now.</summary>
     /// <param name="runFolder">The run.</param>
-    /// <param name="evaluations">Every SAE's evaluation.</param>
-    public static StageFolder Folder(string runFolder, IEnumerable<StageFolder> evaluations) =>
+    /// <param name="shown">Every SAE's evaluation, every hook's scaling law.</param>
+    public static StageFolder Folder(string runFolder, IEnumerable<StageFolder> shown) =>
         new(
             Path.Combine(runFolder, "report"),
             "report",
             [],
             [
-                .. evaluations.Select(folder =>
+                .. shown.Select(folder =>
                 {
                     string name = Path.GetRelativePath(runFolder, folder.Path).Replace('\\', '/');
                     return new ManifestInput(name, name, folder.Fingerprint);
@@ -97,13 +97,9 @@ public static class ReportStage
     /// <summary>What the page shows is as it was written. It shows no weights, so those are not read.</summary>
     private static void RequireWhole(string runFolder)
     {
-        foreach (string stage in (ReadOnlySpan<string>)["train", "evaluate"])
+        foreach (var (stage, depth) in new[] { ("train", 2), ("evaluate", 2), ("scaling", 1) })
         {
-            string root = Path.Combine(runFolder, stage);
-            string[] folders = Directory.Exists(root)
-                ? [.. Directory.EnumerateDirectories(root).SelectMany(Directory.EnumerateDirectories)]
-                : [];
-            foreach (string folder in folders.Order(StringComparer.Ordinal))
+            foreach (string folder in Below(Path.Combine(runFolder, stage), depth).Order(StringComparer.Ordinal))
             {
                 if (Manifest.TryRead(folder) is not { } manifest)
                 {
@@ -123,4 +119,9 @@ public static class ReportStage
             }
         }
     }
+
+    private static IEnumerable<string> Below(string folder, int depth) =>
+        !Directory.Exists(folder) ? []
+        : depth == 0 ? [folder]
+        : Directory.EnumerateDirectories(folder).SelectMany(child => Below(child, depth - 1));
 }

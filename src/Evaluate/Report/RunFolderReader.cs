@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Pipeline.Evaluate.Report.Browser;
+using Pipeline.Evaluate.Scaling;
 using Pipeline.Shared;
 
 namespace Pipeline.Evaluate.Report;
@@ -9,7 +10,8 @@ namespace Pipeline.Evaluate.Report;
 // harvest/manifest.json ─────────────────────────┤
 // train/<hook>/<sae>/{cfg.json, metrics.jsonl} ──┼──> ReportModel
 // evaluate/<hook>/<sae>/metrics.json ────────────┤
-// evaluate/<hook>/<sae>/features/ (optional) ────┘
+// evaluate/<hook>/<sae>/features/ (optional) ────┤
+// scaling/<hook>/scaling.json (where run) ───────┘
 
 /// <summary>Reads a run folder into a <see cref="ReportModel"/>; every fault names its file and field.</summary>
 internal sealed class RunFolderReader(string runFolder)
@@ -23,7 +25,11 @@ internal sealed class RunFolderReader(string runFolder)
         Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
-    public ReportModel Read() => new(ReadRun(), ReadSaes());
+    public ReportModel Read()
+    {
+        RunSummary run = ReadRun();
+        return new(run, ReadSaes()) { Scaling = ReadScaling(run) };
+    }
 
     /// <summary>run.json and the harvest's totals.</summary>
     public static RunSummary ReadRun(string runFolder) => new RunFolderReader(runFolder).ReadRun();
@@ -250,6 +256,53 @@ internal sealed class RunFolderReader(string runFolder)
             ],
         };
     }
+
+    /// <summary>Those the run lists: a folder of an earlier pipeline may lie there too.</summary>
+    private IReadOnlyList<ScalingResult> ReadScaling(RunSummary run) =>
+        [
+            .. run
+                .Stages.Where(stage => stage.Name.StartsWith("scaling/", StringComparison.Ordinal))
+                .Select(stage => ReadLaw(Open($"{stage.Name}/{ScalingStage.LawName}", RerunStage("scaling")))),
+        ];
+
+    private static ScalingResult ReadLaw(JsonNodeReader law)
+    {
+        JsonNodeReader heldOut = law.Required("held_out");
+        JsonNodeReader published = law.Required("published");
+        JsonNodeReader[] coefficients =
+        [
+            .. ScalingLaw.Names.Select(name => law.Required("coefficients").Required(name)),
+        ];
+        return new ScalingResult(
+            law.Required("hook").AsString(),
+            law.Required("architecture").AsString(),
+            ReadPoints(law),
+            new ScalingFit(
+                ScalingLaw.Of([.. coefficients.Select(c => c.Required("value").AsDouble())]),
+                [.. coefficients.Select(c => (c.Required("low").AsDouble(), c.Required("high").AsDouble()))],
+                law.Required("fit_error").AsDouble(),
+                ScalingLaw.Of([
+                    .. ScalingLaw.Names.Select(name => heldOut.Required("coefficients").Required(name).AsDouble()),
+                ]),
+                ReadPoints(heldOut),
+                heldOut.Required("error").AsDouble()
+            ),
+            ScalingLaw.Published(published.Required("alpha").AsDouble()),
+            law.Required("definitions").AsTextEntries()
+        );
+    }
+
+    private static ScalingPoint[] ReadPoints(JsonNodeReader parent) =>
+        [
+            .. parent
+                .Required("points")
+                .AsArray()
+                .Select(point => new ScalingPoint(
+                    point.Required("n").AsDouble(),
+                    point.Required("k").AsDouble(),
+                    point.Required("fvu").AsDouble()
+                )),
+        ];
 
     private JsonNodeReader Open(string file, string remedy) => JsonNodeReader.Open(runFolder, file, remedy);
 

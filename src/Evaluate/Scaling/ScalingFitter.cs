@@ -11,16 +11,18 @@ namespace Pipeline.Evaluate.Scaling;
 /// </summary>
 public sealed class ScalingFitter
 {
-    /// <summary>Sizes, and sparsities, that a grid has at least.</summary>
-    public const int FewestOfEach = 4;
-
     /// <summary>Of ln L: points further off than this count by their distance, not its square.</summary>
     private const double HuberDelta = 0.01;
+
+    /// <summary>ln of a million: how far below the least error a term counts as none.</summary>
+    private const double NothingLeft = 13.8;
     private const int MostReweightings = 50;
-    private const double Converged = 1e-9;
+    private const int IterationsEach = 20;
+    private const double Converged = 1e-7;
     private const int Coefficients = 6;
 
-    private readonly double[] lnNCentered;
+    /// <summary>1, ln k, ln n and their product, centred, of each point.</summary>
+    private readonly double[][] planes;
     private readonly double[] lnKCentered;
     private readonly double meanLnN;
     private readonly double meanLnK;
@@ -31,51 +33,59 @@ public sealed class ScalingFitter
         // Centred, or β and γ would be told apart by small differences of large numbers.
         meanLnN = points.Average(point => Math.Log(point.Latents));
         meanLnK = points.Average(point => Math.Log(point.K));
-        lnNCentered = [.. points.Select(point => Math.Log(point.Latents) - meanLnN)];
         lnKCentered = [.. points.Select(point => Math.Log(point.K) - meanLnK)];
+        planes =
+        [
+            .. points.Zip(
+                lnKCentered,
+                (point, lnK) =>
+                {
+                    double lnN = Math.Log(point.Latents) - meanLnN;
+                    return (double[])[1, lnK, lnN, lnK * lnN];
+                }
+            ),
+        ];
         lnErrors = [.. points.Select(point => Math.Log(point.Error))];
     }
 
     /// <summary>Fits the law and its intervals.</summary>
-    /// <param name="points">At least 4 sizes and 4 sparsities.</param>
+    /// <param name="points">A whole grid of at least 4 sizes and 4 sparsities.</param>
     /// <param name="seed">Of the bootstrap.</param>
     /// <param name="resamples">Fits of the bootstrap.</param>
-    /// <exception cref="ConfigurationException">Too few sizes or sparsities, or an error that is not above 0.</exception>
-    public static ScalingFit Fit(IReadOnlyList<ScalingPoint> points, ulong seed, int resamples = 200)
+    /// <param name="onResample">Told how many of them are done; what it throws ends the fit.</param>
+    /// <exception cref="ConfigurationException">No such grid, or an error that is not above 0.</exception>
+    public static ScalingFit Fit(
+        IReadOnlyList<ScalingPoint> points,
+        ulong seed,
+        int resamples = 200,
+        Action<int>? onResample = null
+    )
     {
         ArgumentNullException.ThrowIfNull(points);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(resamples);
-        RequireGrid(points);
+        Require(points);
         var fitter = new ScalingFitter(points);
         var best = fitter.FromSeveralStarts(fitter.lnErrors);
-        double largest = points.Max(point => point.Latents);
-        var others = points.Where(point => point.Latents < largest).ToList();
-        var withoutLargest = new ScalingFitter(others);
-        var lawOfOthers = withoutLargest.LawOf(withoutLargest.FromSeveralStarts(withoutLargest.lnErrors));
         var law = fitter.LawOf(best);
+        double largest = points.Max(point => point.Latents);
+        var withoutLargest = new ScalingFitter([.. points.Where(point => point.Latents < largest)]);
+        var lawOfOthers = withoutLargest.LawOf(withoutLargest.FromSeveralStarts(withoutLargest.lnErrors));
+        List<ScalingPoint> heldOut = [.. points.Where(point => point.Latents == largest).OrderBy(point => point.K)];
         return new ScalingFit(
             law,
-            fitter.Bootstrap(best, new Xoshiro256(seed, "scaling", "bootstrap"), resamples),
-            RootMeanSquare(law, points),
-            largest,
-            RootMeanSquare(lawOfOthers, [.. points.Where(point => point.Latents == largest)])
+            fitter.Bootstrap(best, new Xoshiro256(seed, "scaling", "bootstrap"), resamples, onResample),
+            law.DistanceFrom(points),
+            lawOfOthers,
+            heldOut,
+            lawOfOthers.DistanceFrom(heldOut)
         );
     }
 
-    private static void RequireGrid(IReadOnlyList<ScalingPoint> points)
+    private static void Require(IReadOnlyList<ScalingPoint> points)
     {
-        int sizes = points.Select(point => point.Latents).Distinct().Count();
-        int sparsities = points.Select(point => point.K).Distinct().Count();
-        if (sizes < FewestOfEach || sparsities < FewestOfEach)
+        if (ScalingGrid.FaultOf("scaling law", [.. points.Select(p => ((long)p.Latents, (long)p.K))]) is { } fault)
         {
-            throw new ConfigurationException(
-                new Fault(
-                    "scaling law",
-                    $"{sizes} sizes and {sparsities} sparsities",
-                    $"at least {FewestOfEach} of each",
-                    "Train more autoencoders of the k-sparse family at this hook"
-                ).ToString()
-            );
+            throw new ConfigurationException(fault.ToString());
         }
         if (points.FirstOrDefault(point => !(point.Error > 0 && double.IsFinite(point.Error))) is { } bad)
         {
@@ -91,20 +101,22 @@ public sealed class ScalingFitter
     }
 
     /// <summary>The start whose end has the least loss.</summary>
-    private Vector<double> FromSeveralStarts(double[] wanted) =>
-        Starts(wanted).Select(start => Refine(wanted, start)).MinBy(parameters => Loss(wanted, parameters))!;
+    private Vector<double> BestOf(double[] wanted, IEnumerable<Vector<double>> starts) =>
+        starts.Select(start => Refine(wanted, start)).MinBy(parameters => Loss(wanted, parameters))!;
+
+    private Vector<double> FromSeveralStarts(double[] wanted) => BestOf(wanted, Starts(wanted, [-0.4, -0.1, 0.2]));
 
     /// <summary>
     /// What cannot be removed taken for a part of the least error, of several slopes; what is left over is a plane in ln n,
     /// ln k and their product.
     /// </summary>
-    private IEnumerable<Vector<double>> Starts(double[] wanted)
+    private IEnumerable<Vector<double>> Starts(double[] wanted, double[] slopes)
     {
         double least = wanted.Min();
-        var design = Matrix<double>.Build.Dense(wanted.Length, 4, (i, j) => Plane(i)[j]);
+        var design = Matrix<double>.Build.Dense(wanted.Length, 4, (i, j) => planes[i][j]);
         foreach (double part in (double[])[0.05, 0.3, 0.6, 0.9])
         {
-            foreach (double eta in (double[])[-0.4, -0.1, 0.2])
+            foreach (double eta in slopes)
             {
                 double zeta = least + Math.Log(part) - Math.Max(eta * lnKCentered.Min(), eta * lnKCentered.Max());
                 var left = Vector<double>.Build.Dense(
@@ -119,7 +131,10 @@ public sealed class ScalingFitter
 
     private Vector<double> Refine(double[] wanted, Vector<double> start)
     {
-        var parameters = start;
+        var (lower, upper) = Bounds(wanted);
+        // On a bound the minimiser could not leave it.
+        var margin = (upper - lower) * 1e-6;
+        var parameters = start.PointwiseMaximum(lower + margin).PointwiseMinimum(upper - margin);
         var places = Vector<double>.Build.Dense(wanted.Length, i => i);
         var observed = Vector<double>.Build.DenseOfArray(wanted);
         for (int i = 0; i < MostReweightings; i++)
@@ -135,8 +150,8 @@ public sealed class ScalingFitter
                 observed,
                 weights
             );
-            var next = new LevenbergMarquardtMinimizer(maximumIterations: 500)
-                .FindMinimum(model, parameters)
+            var next = new LevenbergMarquardtMinimizer(maximumIterations: IterationsEach)
+                .FindMinimum(model, parameters, lower, upper)
                 .MinimizingPoint;
             double moved = (next - parameters).AbsoluteMaximum();
             parameters = next;
@@ -148,17 +163,46 @@ public sealed class ScalingFitter
         return parameters;
     }
 
-    private IReadOnlyList<(double Low, double High)> Bootstrap(Vector<double> best, Xoshiro256 random, int resamples)
+    /// <summary>
+    /// Beyond any law of errors between 0 and 1, and there so that a term the errors do not show stays a number: what cannot
+    /// be removed may fall to a millionth of the least error.
+    /// </summary>
+    private static (Vector<double> Lower, Vector<double> Upper) Bounds(double[] wanted)
+    {
+        const double SteepestSlope = 10;
+        double least = wanted.Min() - NothingLeft;
+        double most = wanted.Max() + 1;
+        return (
+            Vector<double>.Build.DenseOfArray([
+                least,
+                -SteepestSlope,
+                -SteepestSlope,
+                -SteepestSlope,
+                least,
+                -SteepestSlope,
+            ]),
+            Vector<double>.Build.DenseOfArray([most, SteepestSlope, SteepestSlope, SteepestSlope, most, SteepestSlope])
+        );
+    }
+
+    private IReadOnlyList<(double Low, double High)> Bootstrap(
+        Vector<double> best,
+        Xoshiro256 random,
+        int resamples,
+        Action<int>? onResample
+    )
     {
         double[] fitted = [.. Predictions(best)];
         // Residuals of a fit are smaller than the errors by what its coefficients took up.
         double inflation = Math.Sqrt(lnErrors.Length / (double)(lnErrors.Length - Coefficients));
         double[] residuals = [.. lnErrors.Zip(fitted, (error, fit) => inflation * (error - fit))];
         var fits = new List<IReadOnlyList<double>>();
-        for (int i = 0; i < resamples; i++)
+        while (fits.Count < resamples)
         {
             double[] drawn = [.. fitted.Select(fit => fit + residuals[random.NextInt(residuals.Length)])];
-            fits.Add(LawOf(Refine(drawn, best)).Coefficients);
+            // Errors drawn anew may have their least loss far from where these have it.
+            fits.Add(LawOf(BestOf(drawn, [best, .. Starts(drawn, [best[^1]])])).Coefficients);
+            onResample?.Invoke(fits.Count);
         }
         return
         [
@@ -202,21 +246,19 @@ public sealed class ScalingFitter
                 {
                     var (first, second) = Exponents(parameters, i);
                     double share = 1 / (1 + Math.Exp(second - first)); // of the first term
-                    double[] plane = Plane(i);
+                    double[] plane = planes[i];
                     return (double[])[.. plane.Select(value => share * value), 1 - share, (1 - share) * lnKCentered[i]];
                 })
         );
 
     private (double First, double Second) Exponents(Vector<double> p, int i)
     {
-        double[] plane = Plane(i);
+        double[] plane = planes[i];
         return (
             (p[0] * plane[0]) + (p[1] * plane[1]) + (p[2] * plane[2]) + (p[3] * plane[3]),
             p[4] + (p[5] * lnKCentered[i])
         );
     }
-
-    private double[] Plane(int i) => [1, lnKCentered[i], lnNCentered[i], lnKCentered[i] * lnNCentered[i]];
 
     /// <summary>The law in ln n and ln k themselves.</summary>
     private ScalingLaw LawOf(Vector<double> p) =>
@@ -228,7 +270,4 @@ public sealed class ScalingFitter
             p[4] - (p[5] * meanLnK),
             p[5]
         );
-
-    private static double RootMeanSquare(ScalingLaw law, IReadOnlyList<ScalingPoint> points) =>
-        Math.Sqrt(points.Average(p => Math.Pow(Math.Log(law.Error(p.Latents, p.K)) - Math.Log(p.Error), 2)));
 }

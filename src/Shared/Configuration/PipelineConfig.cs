@@ -28,6 +28,9 @@ public sealed record PipelineConfig
     /// defaults.</summary>
     public EvaluateConfig Evaluate { get; init; } = new();
 
+    /// <summary>A law fitted to the errors of autoencoders of several sizes and sparsities. Default: null, none.</summary>
+    public ScalingConfig? Scaling { get; init; }
+
     /// <summary>What the report shows. Default: <see cref="ReportConfig"/>'s defaults.</summary>
     public ReportConfig Report { get; init; } = new();
 

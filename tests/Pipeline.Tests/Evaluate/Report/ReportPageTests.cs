@@ -121,10 +121,19 @@ public sealed partial class ReportPageTests : IDisposable
     {
         string[] charts = Svg().Matches(Render()).Select(m => m.Value).ToArray();
 
-        charts.Should().HaveCount(3 + RunFolderFixture.Saes.Count, "loss, FVU, the trade, and a histogram for each");
+        charts.Should().HaveCount(4 + RunFolderFixture.Saes.Count, "loss, FVU, two trades, and a histogram for each");
         charts.Should().OnlyContain(svg => svg.Contains("var(--s", StringComparison.Ordinal));
         charts.Should().OnlyContain(svg => !svg.Contains("font-family", StringComparison.Ordinal));
         charts.Should().OnlyContain(svg => !Regex.IsMatch(svg, "=\"(#|black|white)"));
+    }
+
+    [Fact]
+    public void A_Pareto_front_holds_what_no_other_beats_in_both()
+    {
+        (double L0, double Value)[] points = [(32, 0.9), (16, 0.8), (64, 0.85), (16, 0.7), (128, 0.95), (64, 0.9)];
+
+        ReportCharts.ParetoFront(points, moreIsBetter: true).Should().Equal((16, 0.8), (32, 0.9), (128, 0.95));
+        ReportCharts.ParetoFront(points, moreIsBetter: false).Should().Equal((16, 0.7));
     }
 
     [Fact]
