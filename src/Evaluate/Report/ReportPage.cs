@@ -69,9 +69,9 @@ public static class ReportPage
             {Figure("Wall time", Numbers.Duration(run.Stages.Sum(s => s.Seconds ?? 0)))}
             </dl>
             <nav aria-label="On this page"><ul>
-            <li><a href="#results">Results</a></li>{ComparisonSection.Link(
+            <li><a href="#results">Results</a></li>{ComparisonSection.Link(model)}{ScalingSection.Link(
                 model
-            )}{ScalingSection.Link(model)}<li><a href="#training">Training</a></li>
+            )}<li><a href="#training">Training</a></li>
             <li><a href="#density">Feature density</a></li>{FeaturesLink(model)}<li><a href="#run">Run</a></li>
             <li><a href="#glossary">Glossary</a></li>
             </ul></nav>

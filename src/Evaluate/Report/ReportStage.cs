@@ -9,7 +9,7 @@ namespace Pipeline.Evaluate.Report;
 /// <summary>
 /// <code>
 /// run.json, metrics.jsonl, metrics.json, scaling.json ──> report/index.html
-/// features/{index,block-*}.json ───────────────────────> report/features/&lt;hook&gt;/&lt;sae&gt;/{index.html, columns.js, block-*.js}
+/// features/{index,block-*}.json ────────────────────────> report/features/&lt;hook&gt;/&lt;sae&gt;/{index.html, columns.js, block-*.js}
 /// </code>
 /// </summary>
 public static class ReportStage
