@@ -6,7 +6,6 @@ using Pipeline.Evaluate.Features;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Autoencoders;
-using Pipeline.Shared.Autoencoders.Formats;
 using Pipeline.Shared.Configuration;
 using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Models;
@@ -46,7 +45,7 @@ public sealed class EvaluateStage
     private readonly EvaluateConfig config;
     private readonly IProgressSink progress;
     private readonly CancellationToken cancel;
-    private readonly List<Subject> subjects;
+    private readonly List<EvaluatedSae> subjects;
 
     /// <summary>Of every hook at which a reconstruction is spliced in.</summary>
     private readonly Dictionary<HookPoint, Ablations> ablations;
@@ -58,7 +57,7 @@ public sealed class EvaluateStage
     private readonly List<AllHooks> together = [];
     private readonly TokenPlaces places;
     private readonly SpliceScore clean = new();
-    private readonly Dictionary<Subject, IReadOnlyList<ManifestOutput>> dashboards = [];
+    private readonly Dictionary<EvaluatedSae, IReadOnlyList<ManifestOutput>> dashboards = [];
 
     /// <summary>Tokens whose mean is taken, and of those evaluated, so far.</summary>
     private long meanTokens;
@@ -73,7 +72,7 @@ public sealed class EvaluateStage
     )
     {
         (this.run, config, this.progress, this.cancel) = (run, run.Config.Evaluate, progress, cancel);
-        subjects = [.. pending.Select(p => new Subject(run, p.Hook, p.Sae, p.Folder))];
+        subjects = [.. pending.Select(p => new EvaluatedSae(run, p.Hook, p.Sae, p.Folder))];
         int width = run.Model.Config.Width;
         var targets = subjects.Select(s => s.Target).Distinct().ToList();
         ablations = targets.ToDictionary(hook => hook, hook => new Ablations(hook, width));
@@ -187,12 +186,12 @@ public sealed class EvaluateStage
             }
         }
 
-        HookedSae Hooked(IEnumerable<Subject> group, HookPoint hook, SaeConfig sae)
+        HookedSae Hooked(IEnumerable<EvaluatedSae> group, HookPoint hook, SaeConfig sae)
         {
             var own = group.FirstOrDefault(subject => subject.Hook == hook)?.Sae;
             if (own is null)
             {
-                own = Subject.LoadTrained(run.SaeFolder(hook, sae)).To(run.Device);
+                own = EvaluatedSae.LoadTrained(run.SaeFolder(hook, sae)).To(run.Device);
                 companions.Add(own);
             }
             return new HookedSae(hook, RunInputs.TargetOf(hook, sae), own);
@@ -288,7 +287,7 @@ public sealed class EvaluateStage
         }
         List<Func<Splice>> splices =
         [
-            .. subjects.Select(subject => (Func<Splice>)(() => subject.Add(untouched, batch, tokens))),
+            .. subjects.Select(subject => (Func<Splice>)(() => subject.Add(untouched, batch))),
             .. together.Select(joined => (Func<Splice>)(() => joined.SpliceOf(untouched))),
         ];
         double[]? cleanLossR = null;
@@ -344,13 +343,13 @@ public sealed class EvaluateStage
         together.ForEach(joined => joined.ScoreZeros(model, contexts, all));
     }
 
-    private JsonObject? CheckDirectEffect(Transformer model, Subject subject, List<PackedContext> contexts)
+    private JsonObject? CheckDirectEffect(Transformer model, EvaluatedSae subject, List<PackedContext> contexts)
     {
         string task = $"evaluate (direct effect) {subject.Hook} {subject.Name}";
         int length = contexts[0].Tokens.Length;
         var peaks = subject
             .Examples.Spread(CheckedLatents)
-            .Select(latent => (Latent: latent, At: subject.Peaks.Of(latent)))
+            .Select(latent => (Latent: latent, At: subject.Examples.Peak(latent)))
             .Select(peak =>
                 (peak.Latent, contexts[(int)(peak.At!.Value / length)].Tokens[..((int)(peak.At.Value % length) + 1)])
             );
@@ -512,7 +511,7 @@ public sealed class EvaluateStage
         }
     }
 
-    private void Seal(Subject subject, Yardstick yardstick, JsonObject? directEffect, TimeSpan wall)
+    private void Seal(EvaluatedSae subject, Yardstick yardstick, JsonObject? directEffect, TimeSpan wall)
     {
         int width = run.Model.Config.Width;
         var own = subject.Reconstruction.Sums;
@@ -588,7 +587,7 @@ public sealed class EvaluateStage
     }
 
     /// <summary>Null where the pipeline asks for none.</summary>
-    private JsonObject? DescribeBaselines(Subject subject, Yardstick yardstick) =>
+    private JsonObject? DescribeBaselines(EvaluatedSae subject, Yardstick yardstick) =>
         subject.Pca is { } pca && subject.Random is { } random
             ? new JsonObject
             {
@@ -598,132 +597,6 @@ public sealed class EvaluateStage
             }
             : null;
 
-    private static FileDigest Publish(Subject subject, string name, JsonObject json) =>
+    private static FileDigest Publish(EvaluatedSae subject, string name, JsonObject json) =>
         AtomicFile.WriteText(Path.Combine(subject.Folder.Path, name), json.ToJsonString(Indented) + "\n");
-
-    /// <summary>One SAE under evaluation.</summary>
-    private sealed class Subject(RunInputs run, HookPoint hook, SaeConfig config, StageFolder folder) : IDisposable
-    {
-        public HookPoint Hook => hook;
-
-        public SaeConfig Config => config;
-
-        public string Name { get; } = config.Identifier(run.Model.Config.Width);
-
-        /// <summary>Where the reconstruction belongs.</summary>
-        public HookPoint Target { get; } = RunInputs.TargetOf(hook, config);
-
-        public StageFolder Folder => folder;
-
-        public Autoencoder Sae { get; } = LoadTrained(run.SaeFolder(hook, config)).To(run.Device);
-
-        public ReconstructionMetrics Reconstruction { get; } = new();
-
-        public SpliceScore Spliced { get; } = new();
-
-        public FeatureExamples Examples { get; } = new(config.FeaturesFor(run.Model.Config.Width));
-
-        public LatentSample Sample { get; } = new(RandomStreams.Derive(run.Config.Seed, "evaluate", "contexts"));
-
-        public LatentPeaks Peaks { get; } = new(config.FeaturesFor(run.Model.Config.Width));
-
-        /// <summary>The SAEs of its name at all hooks; null where it is the only one.</summary>
-        public AllHooks? Together { get; set; }
-
-        /// <summary>Its baselines; null where none are asked for.</summary>
-        public Baseline? Pca { get; set; }
-
-        /// <inheritdoc cref="Pca"/>
-        public Baseline? Random { get; set; }
-
-        /// <summary>Takes a batch in, but for its splice.</summary>
-        /// <param name="clean">The batch through the untouched model.</param>
-        /// <param name="batch">Its contexts.</param>
-        /// <param name="first">Tokens evaluated before it.</param>
-        /// <returns>That splice, of the caller's dispose scope.</returns>
-        public Splice Add(CleanBatch clean, PackedContext[] batch, long first)
-        {
-            using var scope = NewDisposeScope();
-            var xBTD = clean.AtHook[hook];
-            var latents = Sae.Encode(xBTD.reshape(-1, Sae.Width));
-            var reconstructionRD = Sae.Decode(latents);
-            float[] values = CpuKernels.ToArray<float>(latents.ValuesBK);
-            Measure(
-                clean.Places,
-                CpuKernels.ToArray<float>(clean.AtHook[Target]),
-                CpuKernels.ToArray<float>(reconstructionRD),
-                values
-            );
-            long[] indices = CpuKernels.ToArray<long>(latents.IndicesBK);
-            Examples.Add(batch, indices, values);
-            Peaks.Add(first, clean.Places.Length, indices, values);
-            Sample.Add(batch, indices, values);
-            return new Splice(Spliced, Target, reconstructionRD.view(xBTD.shape).MoveToOuterDisposeScope());
-        }
-
-        /// <summary>Everything summed and kept so far, by name.</summary>
-        public IEnumerable<(string Name, Tensor Value)> State() =>
-            [
-                ("reconstruction", tensor(Reconstruction.Sums.State)),
-                .. Shared().Select(part => (part.Name, tensor(part.Sums.State))),
-                .. Peaks.State().Select(part => ($"peaks/{part.Name}", part.Value)),
-                .. Examples.State().Select(part => ($"examples/{part.Name}", part.Value)),
-                .. Sample.State().Select(part => ($"sample/{part.Name}", part.Value)),
-            ];
-
-        public void Restore(Func<string, Tensor> load)
-        {
-            Reconstruction.Sums.State = CpuKernels.ToArray<double>(load("reconstruction"));
-            foreach (var (name, sums) in Shared())
-            {
-                sums.State = CpuKernels.ToArray<double>(load(name));
-            }
-            Peaks.Restore(name => load($"peaks/{name}"));
-            Examples.Restore(name => load($"examples/{name}"));
-            Sample.Restore(name => load($"sample/{name}"));
-        }
-
-        public void Dispose() => Sae.Dispose();
-
-        public static Autoencoder LoadTrained(string folder)
-        {
-            Manifest.RequireWhole(folder);
-            return new SaeLensFormat().Load(folder).Sae;
-        }
-
-        /// <summary>Its own splice's sums, and those it has in common with others: each keeps them for itself.</summary>
-        private IEnumerable<(string Name, GroupedSums Sums)> Shared()
-        {
-            yield return ("spliced", Spliced.Sums);
-            if (Together is not null)
-            {
-                yield return ("all hooks/spliced", Together.Spliced.Sums);
-                yield return ("all hooks/zero", Together.Zero.Sums);
-            }
-            foreach (var (name, baseline) in new[] { ("pca", Pca), ("random", Random) })
-            {
-                if (baseline is not null)
-                {
-                    yield return ($"{name}/error", baseline.SquaredError);
-                    yield return ($"{name}/spliced", baseline.Spliced.Sums);
-                }
-            }
-        }
-
-        /// <summary>Row-major [R, D], [R, D] and [R, K].</summary>
-        private void Measure(TokenPlace[] places, float[] targetsRD, float[] reconstructionsRD, float[] valuesRK)
-        {
-            int d = Sae.Width;
-            int kept = valuesRK.Length / places.Length;
-            for (int row = 0; row < places.Length; row++)
-            {
-                Reconstruction.Add(
-                    places[row],
-                    targetsRD.AsSpan(row * d, d),
-                    reconstructionsRD.AsSpan(row * d, d),
-                    valuesRK.AsSpan(row * kept, kept)
-                );
-            }
-        }
-    }
 }

@@ -20,6 +20,9 @@ internal sealed class FeatureExamples(int features)
     private readonly long[] firedF = new long[features];
     private readonly double[] sumF = new double[features];
 
+    /// <summary>Place of the token with the largest activation.</summary>
+    private readonly long[] peakF = new long[features];
+
     /// <summary>
     /// [F, Most]; of each latent its largest activations in descending order, of equal ones the earlier token's first: which
     /// are kept depends on the text alone, not on how it was cut into batches.
@@ -44,6 +47,9 @@ internal sealed class FeatureExamples(int features)
 
     /// <summary>0 where it never fires.</summary>
     public float Largest(int latent) => largestFE[latent * Most];
+
+    /// <summary>The token on which the latent is largest, of equal ones the first, by its place among all; null where it never fires.</summary>
+    public long? Peak(int latent) => firedF[latent] == 0 ? null : peakF[latent];
 
     /// <summary>Mean activation over the tokens it fires on, 0 where it never does.</summary>
     public double Mean(int latent) => firedF[latent] == 0 ? 0 : sumF[latent] / firedF[latent];
@@ -114,6 +120,7 @@ internal sealed class FeatureExamples(int features)
             ("tokens", tensor(tokens)),
             ("fired", tensor(firedF)),
             ("sum", tensor(sumF)),
+            ("peak", tensor(peakF)),
             ("largest", tensor(largestFE)),
             ("window_of", tensor(windowOfFE)),
             .. windows.State(),
@@ -125,6 +132,7 @@ internal sealed class FeatureExamples(int features)
         tokens = load("tokens").item<long>();
         CpuKernels.ToArray<long>(load("fired")).CopyTo(firedF, 0);
         CpuKernels.ToArray<double>(load("sum")).CopyTo(sumF, 0);
+        CpuKernels.ToArray<long>(load("peak")).CopyTo(peakF, 0);
         CpuKernels.ToArray<float>(load("largest")).CopyTo(largestFE, 0);
         CpuKernels.ToArray<int>(load("window_of")).CopyTo(windowOfFE, 0);
         windows.Restore(load);
@@ -145,6 +153,10 @@ internal sealed class FeatureExamples(int features)
             windowOfE[place] = windowOfE[place - 1];
         }
         (largestE[place], windowOfE[place]) = (values[entry], window);
+        if (place == 0)
+        {
+            peakF[latent] = tokens - 1;
+        }
 
         var (first, length) = LatentExample.Around(position, context.Tokens.Length);
         var activationsW = windows.Take((latent * Most) + window, context, position, first, length);
