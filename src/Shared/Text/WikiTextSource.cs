@@ -1,6 +1,9 @@
 namespace Pipeline.Shared.Text;
 
-/// <summary>WikiText files (*.raw, *.tokens): articles under <c> = Title = </c> headings, one document each.</summary>
+/// <summary>
+/// WikiText files (*.raw, *.tokens): articles under <c> = Title = </c> headings, one document each, the heading part of its text
+/// as in the benchmark; a heading alone is no document.
+/// </summary>
 public sealed class WikiTextSource(IReadOnlyList<string> files) : ITextSource
 {
     public IReadOnlyList<string> Files => files;
@@ -13,6 +16,7 @@ public sealed class WikiTextSource(IReadOnlyList<string> files) : ITextSource
     {
         string name = Path.GetFileName(TextFile.PlainPath(file));
         string title = "";
+        bool isHeadingAlone = true;
         var body = new BoundedText(file);
         int index = 0;
         foreach (var (_, line) in BoundedLines.Read(file))
@@ -23,17 +27,23 @@ public sealed class WikiTextSource(IReadOnlyList<string> files) : ITextSource
                 && !line.StartsWith(" = = ", StringComparison.Ordinal);
             if (isTitle)
             {
-                if (body.Take().Trim() is { Length: > 0 } text)
+                string text = body.Take().Trim();
+                if (!isHeadingAlone)
                 {
                     yield return new Document($"{name}#{index++}", title, text);
                 }
                 title = line.Trim().Trim('=').Trim();
+                isHeadingAlone = true;
+            }
+            else if (!string.IsNullOrWhiteSpace(line))
+            {
+                isHeadingAlone = false;
             }
             body.AppendLine(line);
         }
-        if (body.Take().Trim() is { Length: > 0 } rest)
+        if (!isHeadingAlone)
         {
-            yield return new Document($"{name}#{index}", title, rest);
+            yield return new Document($"{name}#{index}", title, body.Take().Trim());
         }
     }
 }

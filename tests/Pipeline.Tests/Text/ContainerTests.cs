@@ -154,11 +154,13 @@ public sealed class ContainerTests : IDisposable
     [InlineData("a.parquet")]
     [InlineData("dump.xml")]
     [InlineData("wiki_00")]
+    [InlineData("wiki-001.jsonl")]
+    [InlineData("wiki.test.raw")]
     public void Documents_without_text_are_skipped_and_lines_of_10_MB_are_read(string name)
     {
         string line = string.Join(' ', Enumerable.Range(0, 1_500_000).Select(i => $"w{i % 1000}"));
         line.Length.Should().BeGreaterThan(5_000_000);
-        Document[] documents = [new("1", "A", "  "), new("2", "B", line + line), new("3", "C", "x")];
+        Document[] documents = [new("1", "A", "  "), new("2", "B", $"{line} {line}"), new("3", "C", "x")];
         string path = folder[name];
         if (name == "a.parquet")
         {
@@ -172,12 +174,21 @@ public sealed class ContainerTests : IDisposable
                 {
                     "a.jsonl" => TextFiles.JsonLines(documents),
                     "dump.xml" => TextFiles.MediaWiki(documents),
+                    "wiki-001.jsonl" => TextFiles.Fever(documents),
+                    "wiki.test.raw" => string.Concat(documents.Select(d => $" = {d.Title} = \n\n {d.Text} \n\n")),
                     _ => TextFiles.WikiExtractor(documents),
                 }
             );
         }
 
-        TextSources.Open(path, "test").Read().Should().Equal(documents[1..]);
+        TextSources
+            .Open(path, "test")
+            .Read()
+            .Select(document => (document.Title, WithoutHeading(document)))
+            .Should()
+            .Equal(documents[1..].Select(document => (document.Title, document.Text)));
+
+        static string WithoutHeading(Document document) => document.Text.Replace($"= {document.Title} =", "").Trim();
     }
 
     [Fact]
