@@ -80,6 +80,9 @@ internal sealed class RunFolderReader(string runFolder)
                 .Select(ReadSae)
                 .OrderBy(s => s.Layer ?? int.MaxValue)
                 .ThenBy(s => s.Hook, StringComparer.Ordinal)
+                .ThenBy(s => s.Architecture, StringComparer.Ordinal)
+                .ThenBy(s => s.Features)
+                .ThenBy(s => s.K)
                 .ThenBy(s => s.Sae, StringComparer.Ordinal),
         ];
     }
