@@ -24,6 +24,7 @@ namespace Pipeline.Harvest;
 public sealed class HarvestStage
 {
     private const int BatchesAhead = 4;
+    private const int BatchesBehind = 4;
 
     private readonly RunInputs run;
     private readonly HarvestConfig config;
@@ -79,7 +80,7 @@ public sealed class HarvestStage
         ArgumentNullException.ThrowIfNull(share);
         var stage = new HarvestStage(run, folder, progress, cancel);
         using var model = new LoadedOnDemand(run);
-        using var disk = new WriteBehind();
+        using var disk = new WriteBehind(BatchesBehind);
         foreach (var shard in stage.Shards().Where(shard => share.Includes(shard.Number)))
         {
             stage.MakeUnlessWhole(shard, model, disk);
@@ -98,7 +99,7 @@ public sealed class HarvestStage
     {
         var clock = Stopwatch.StartNew();
         using var model = new LoadedOnDemand(run);
-        using var disk = new WriteBehind();
+        using var disk = new WriteBehind(BatchesBehind);
         var parts = new List<(ShardPlan Shard, Task<List<FileDigest>> Digests)>();
         var (tokens, shards, documents, lastDocument) = (0L, 0, 0L, -1);
         foreach (var shard in Shards())

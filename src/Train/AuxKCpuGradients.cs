@@ -36,7 +36,7 @@ internal sealed class AuxKCpuGradients(
 ) : IDisposable
 {
     /// <summary>Rows a thread handles at a time: while they stay in its cache, all dead latents' weights pass by.</summary>
-    private const int TileRows = 4 * Panels.BlockRows;
+    private const int TileRows = 2 * Panels.BlockRows;
 
     /// <summary>Activations that exist at a time.</summary>
     private const int ChunkValues = 1 << 21;
@@ -72,7 +72,7 @@ internal sealed class AuxKCpuGradients(
             return 0;
         }
         var parallel = CpuKernels.Threads;
-        var shape = Shape.Of(deadN.Length, batch);
+        var shape = Shape.Of(deadN.Length, batch, parallel.MaxDegreeOfParallelism);
         var p = new Pointers(this, shape);
         Parallel.For(0, shape.LatentBlocks, parallel, block => Gather(p, shape, deadN.Span, block));
         double scale = 2 * coefficient / (batch * variance);
@@ -414,15 +414,14 @@ internal sealed class AuxKCpuGradients(
         /// <summary>Where the entries of a block of rows with a latent begin: [blocks of rows, latents, 48].</summary>
         public long Entries(int rowBlock, int latent) => (((long)rowBlock * PaddedLatents) + latent) * Panels.BlockRows;
 
-        public static Shape Of(int dead, int batch)
+        /// <summary>Chunks of equal size, of as many tiles as keep all threads busy to their end.</summary>
+        public static Shape Of(int dead, int batch, int threads)
         {
             int blocks = Panels.Down(dead);
-            int tiles = Math.Clamp(
-                ChunkValues / (blocks * Panels.BlockRows) / TileRows,
-                1,
-                (batch + TileRows - 1) / TileRows
-            );
-            return new Shape(blocks, tiles * TileRows);
+            long values = (long)batch * blocks * Panels.BlockRows;
+            int chunks = (int)((values + ChunkValues - 1) / ChunkValues);
+            int unit = TileRows * threads;
+            return new Shape(blocks, ((batch + chunks - 1) / chunks + unit - 1) / unit * unit);
         }
     }
 
