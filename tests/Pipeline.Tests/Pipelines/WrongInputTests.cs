@@ -4,7 +4,8 @@ namespace Pipeline.Tests.Pipelines;
 public sealed class WrongInputTests(TinyRun tiny) : IClassFixture<TinyRun>
 {
     [Fact]
-    public void A_missing_model_folder() => Refused(2, ["model=/no/such/model"], "/no/such/model", "no file or folder", "Check the path");
+    public void A_missing_model_folder() =>
+        Refused(2, ["model=/no/such/model"], "/no/such/model", "no file or folder", "Check the path");
 
     [Fact]
     public void An_unknown_key() => Refused(2, ["train.bacth=64"], "train.bacth", "batch");
