@@ -251,6 +251,8 @@ public sealed class HarvestStage
         int[] tokens = [.. batch.SelectMany(context => context.Tokens)];
         int[] documents = [.. batch.SelectMany(context => context.Documents)];
         int[] positions = [.. batch.SelectMany(context => context.Positions)];
+        // Reading a tensor's memory makes an alias of it, which keeps that memory until the scope ends.
+        using var scope = NewDisposeScope();
         for (int i = 0; i < writers.Count; i++)
         {
             using var activationsBTD = activations[i];

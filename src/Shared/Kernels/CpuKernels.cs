@@ -17,6 +17,10 @@ public static class CpuKernels
     }
 
     /// <summary>Where a float32 tensor on the CPU has its first value; its memory lives as long as it does.</summary>
+    /// <remarks>
+    /// TorchSharp makes an alias of the tensor for this, which holds its memory too: call it inside a dispose scope, or the
+    /// memory waits for the garbage collector after the tensor is disposed.
+    /// </remarks>
     /// <exception cref="ArgumentException">Another type's storage would be read as floats, a view's in another order.</exception>
     public static unsafe float* Floats(Tensor tensor)
     {
