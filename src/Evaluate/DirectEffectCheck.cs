@@ -78,18 +78,7 @@ internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
     private List<DirectEffect> OfGroup(List<(int Latent, int[] Tokens)> peaks)
     {
         using var scope = NewDisposeScope();
-        int positions = peaks.Max(peak => peak.Tokens.Length);
-        long[] ids =
-        [
-            .. peaks.SelectMany(peak =>
-                Enumerable.Range(0, positions).Select(t => (long)peak.Tokens[Math.Min(t, peak.Tokens.Length - 1)])
-            ),
-        ];
-        var tokensPT = tensor(ids, peaks.Count, positions, device: model.Device);
-        var rowsP = tensor(
-            peaks.Select((peak, p) => ((long)p * positions) + peak.Tokens.Length - 1).ToArray(),
-            device: model.Device
-        );
+        var (tokensPT, rowsP) = TokenLists.Batch([.. peaks.Select(peak => peak.Tokens)], model.Device);
         var hooks = new[] { sae.Hook, sae.Target }.Distinct().ToList();
         var clean = CleanBatch.Run(model, tokensPT, [], hooks);
 

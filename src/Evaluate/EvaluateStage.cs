@@ -283,7 +283,7 @@ public sealed class EvaluateStage
         );
         foreach (var (hook, sums) in inputs)
         {
-            sums.Add(untouched.Places, CpuKernels.ToArray<float>(untouched.AtHook[hook]));
+            sums.Add(untouched.Places, untouched.ValuesAt(hook));
         }
         List<Func<Splice>> splices =
         [

@@ -56,12 +56,7 @@ internal sealed class EvaluatedSae(RunInputs run, HookPoint hook, SaeConfig conf
         var latents = Sae.Encode(xBTD.reshape(-1, Sae.Width));
         var reconstructionRD = Sae.Decode(latents);
         float[] values = CpuKernels.ToArray<float>(latents.ValuesBK);
-        Measure(
-            clean.Places,
-            CpuKernels.ToArray<float>(clean.AtHook[Target]),
-            CpuKernels.ToArray<float>(reconstructionRD),
-            values
-        );
+        Measure(clean.Places, clean.ValuesAt(Target), CpuKernels.ToArray<float>(reconstructionRD), values);
         long[] indices = CpuKernels.ToArray<long>(latents.IndicesBK);
         Examples.Add(batch, indices, values);
         Sample.Add(batch, indices, values);

@@ -25,7 +25,7 @@ internal sealed record Baseline(HookPoint Hook, int Size, Func<Tensor, Tensor> R
         var xBTD = clean.AtHook[Hook];
         int d = (int)xBTD.shape[2];
         var reconstructionRD = Reconstruct(xBTD.reshape(-1, d));
-        float[] x = CpuKernels.ToArray<float>(xBTD);
+        float[] x = clean.ValuesAt(Hook);
         float[] y = CpuKernels.ToArray<float>(reconstructionRD);
         for (int row = 0; row < clean.Places.Length; row++)
         {

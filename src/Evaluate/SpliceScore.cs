@@ -31,6 +31,19 @@ internal sealed record CleanBatch(
     IReadOnlyDictionary<HookPoint, Tensor> AtHook
 )
 {
+    private readonly Dictionary<HookPoint, float[]> values = [];
+
+    /// <summary>What is at a hook, row-major [B x T, D]: copied once for all that measure it.</summary>
+    public float[] ValuesAt(HookPoint hook)
+    {
+        if (!values.TryGetValue(hook, out float[]? copy))
+        {
+            copy = CpuKernels.ToArray<float>(AtHook[hook]);
+            values.Add(hook, copy);
+        }
+        return copy;
+    }
+
     public static CleanBatch Run(
         Transformer model,
         Tensor tokensBT,

@@ -36,7 +36,8 @@ internal sealed class FeatureDashboards : IDisposable
     /// <summary>Latents a block file describes, at most.</summary>
     public const int LatentsPerBlock = 64;
 
-    public const string IndexName = "features/index.json";
+    public const string FolderName = "features";
+    public const string IndexName = "index.json";
 
     /// <summary>Tokens with the largest direct effect, and as many with the smallest.</summary>
     private const int Logits = 10;
@@ -108,7 +109,7 @@ internal sealed class FeatureDashboards : IDisposable
         foreach (int[] latents in described.Chunk(LatentsPerBlock))
         {
             progress(done, described.Length);
-            string name = BlockName(outputs.Count);
+            string name = $"{FolderName}/{BlockName(outputs.Count)}.json";
             if (folder.VerifiedPart(name) is not { } digest)
             {
                 digest = AtomicFile.Write(
@@ -130,14 +131,15 @@ internal sealed class FeatureDashboards : IDisposable
             settings.Patterns == 0 ? null : ReadQualities(folder.Path, outputs),
             tokenizer.TokenText
         );
-        outputs.Add(ManifestOutput.Of(IndexName, AtomicFile.WriteText(Path.Combine(folder.Path, IndexName), index)));
+        const string IndexPath = $"{FolderName}/{IndexName}";
+        outputs.Add(ManifestOutput.Of(IndexPath, AtomicFile.WriteText(Path.Combine(folder.Path, IndexPath), index)));
         return outputs;
     }
 
     public void Dispose() => neighbours.Dispose();
 
-    private static string BlockName(int block) =>
-        string.Create(CultureInfo.InvariantCulture, $"features/block-{block:D5}.json");
+    /// <summary>A block's file, without folder and ending.</summary>
+    public static string BlockName(int block) => string.Create(CultureInfo.InvariantCulture, $"block-{block:D5}");
 
     private int BlockOf(int latent)
     {

@@ -37,14 +37,8 @@ internal sealed class LiveLatents(Transformer model, HookPoint hook, Autoencoder
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
-        int positions = lists.Max(list => list.Length);
-        // What follows a list's last token does not matter to a causal model.
-        long[] ids = [.. lists.SelectMany(list => Enumerable.Range(0, positions).Select(t => (long)At(list, t)))];
-        long[] lastRows = [.. lists.Select((list, i) => ((long)i * positions) + list.Length - 1)];
-        var latents = EncodeRows(
-            tensor(ids, lists.Length, positions, device: model.Device),
-            tensor(lastRows, device: model.Device)
-        );
+        var (tokensNT, lastRowsN) = TokenLists.Batch(lists, model.Device);
+        var latents = EncodeRows(tokensNT, lastRowsN);
         long[] indices = CpuKernels.ToArray<long>(latents.IndicesBK);
         float[] values = CpuKernels.ToArray<float>(latents.ValuesBK);
         int kept = indices.Length / lists.Length;
@@ -66,6 +60,4 @@ internal sealed class LiveLatents(Transformer model, HookPoint hook, Autoencoder
         using var owned = rowsND!;
         return sae.Encode(owned);
     }
-
-    private static int At(int[] list, int t) => list[Math.Min(t, list.Length - 1)];
 }

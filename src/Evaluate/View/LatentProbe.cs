@@ -153,9 +153,7 @@ public sealed class LatentProbe : IDisposable
     {
         if (!loaded.TryGetValue(sae, out var autoencoder))
         {
-            string folder = Path.Combine(runFolder, "train", sae.Hook, sae.Name);
-            Manifest.RequireWhole(folder);
-            autoencoder = new SaeLensFormat().Load(folder).Sae;
+            autoencoder = EvaluatedSae.LoadTrained(Path.Combine(runFolder, "train", sae.Hook, sae.Name));
             loaded.Add(sae, autoencoder);
         }
         Tensor? activationsTD = null;

@@ -1,5 +1,6 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using Pipeline.Evaluate.Features;
 using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Evaluate.Report.Browser;
@@ -48,7 +49,7 @@ internal static class BrowserFolder
                 .Range(0, features.Blocks)
                 .Select(number =>
                 {
-                    string block = FeatureFiles.BlockName(number);
+                    string block = FeatureDashboards.BlockName(number);
                     return Output($"{block}.js", stream => WriteScript(stream, block, features.Block(number).Element));
                 }),
             ManifestOutput.Of(

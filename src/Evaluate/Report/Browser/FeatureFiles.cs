@@ -1,4 +1,4 @@
-using System.Globalization;
+using Pipeline.Evaluate.Features;
 
 namespace Pipeline.Evaluate.Report.Browser;
 
@@ -8,9 +8,6 @@ namespace Pipeline.Evaluate.Report.Browser;
 /// <summary>What evaluation left about the latents of one SAE. Whatever is read is checked; every fault names file and field.</summary>
 internal sealed class FeatureFiles
 {
-    private const string FolderName = "features";
-    private const string IndexName = "index.json";
-
     private readonly string runFolder;
     private readonly string folder;
     private readonly string remedy;
@@ -18,7 +15,7 @@ internal sealed class FeatureFiles
     private FeatureFiles(string runFolder, string folder, string remedy)
     {
         (this.runFolder, this.folder, this.remedy) = (runFolder, folder, remedy);
-        Index = JsonNodeReader.Open(runFolder, $"{folder}/{IndexName}", remedy);
+        Index = JsonNodeReader.Open(runFolder, $"{folder}/{FeatureDashboards.IndexName}", remedy);
         Columns = ReadColumns();
     }
 
@@ -36,18 +33,16 @@ internal sealed class FeatureFiles
     /// <param name="remedy">What to do about a fault.</param>
     public static FeatureFiles? TryOpen(string runFolder, string hookAndSae, string remedy)
     {
-        string folder = $"evaluate/{hookAndSae}/{FolderName}";
-        return File.Exists(Path.Combine(runFolder, folder, IndexName))
+        string folder = $"evaluate/{hookAndSae}/{FeatureDashboards.FolderName}";
+        return File.Exists(Path.Combine(runFolder, folder, FeatureDashboards.IndexName))
             ? new FeatureFiles(runFolder, folder, remedy)
             : null;
     }
 
-    public static string BlockName(int block) => string.Create(CultureInfo.InvariantCulture, $"block-{block:D5}");
-
     /// <summary>A block file as it is, after a check of what a page relies on.</summary>
     public JsonNodeReader Block(int number)
     {
-        var block = JsonNodeReader.Open(runFolder, $"{folder}/{BlockName(number)}.json", remedy);
+        var block = JsonNodeReader.Open(runFolder, $"{folder}/{FeatureDashboards.BlockName(number)}.json", remedy);
         var latents = block.Required("latents").AsArray();
         int[] indices = [.. latents.Select(latent => latent.Required("index").AsInt32())];
         int[] expected = [.. Enumerable.Range(0, Columns.Latents).Where(latent => Columns.Block[latent] == number)];
@@ -55,7 +50,7 @@ internal sealed class FeatureFiles
         {
             throw block.Corrupt(
                 $"latents {Abridged(indices.Order())}",
-                $"{Abridged(expected)}, as {IndexName} has it for this block"
+                $"{Abridged(expected)}, as {FeatureDashboards.IndexName} has it for this block"
             );
         }
         foreach (var latent in latents)
