@@ -29,7 +29,7 @@ public readonly record struct AttentionShape(
 /// <summary>
 /// Causal attention from the joined projection to the mixed values: rotary positions, scores, softmax and mix in one pass
 /// per head, with nothing computed for keys that a block of queries cannot see. Its plain twin is the sequence of tensor
-/// operations in <see cref="Models.Transformer"/>. A row's result depends on that row and its keys alone, so that the
+/// operations in <see cref="Models.TensorForward"/>. A row's result depends on that row and its keys alone, so that the
 /// number of threads changes nothing.
 /// </summary>
 public static unsafe class CausalAttention
@@ -53,16 +53,14 @@ public static unsafe class CausalAttention
         AttentionShape shape,
         int threads
     ) =>
-        Parallel.For(
-            0,
+        Pieces.Run(
             shape.Batch * shape.KeyValueHeads,
-            new ParallelOptions { MaxDegreeOfParallelism = threads },
+            threads,
             () => new Scratch(shape),
-            (task, _, scratch) =>
+            (piece, scratch) =>
             {
-                int batch = task / shape.KeyValueHeads;
-                new Group(qkvBTW, cosTR, sinTR, mixedBTA, shape, scratch, batch, task % shape.KeyValueHeads).Run();
-                return scratch;
+                int batch = piece / shape.KeyValueHeads;
+                new Group(qkvBTW, cosTR, sinTR, mixedBTA, shape, scratch, batch, piece % shape.KeyValueHeads).Run();
             },
             scratch => scratch.Dispose()
         );

@@ -180,6 +180,10 @@ public sealed record TransformerConfig
     /// <summary>The window of a layer, null where it sees everything.</summary>
     public int? WindowOf(int layer) => SlidingLayers?.Contains(layer) == false ? null : Window;
 
+    /// <summary>What a layer's attention scores are multiplied by.</summary>
+    public double ScoreFactor(int layer) =>
+        (ScaleScores ? 1.0 / Math.Sqrt(ScoreWidth ?? HeadWidth) : 1.0) / (ScaleScoresByInverseLayer ? layer + 1 : 1);
+
     /// <summary>The model's own begin-of-sequence id, null when config.json names none. 0 is an id like any other.</summary>
     public int? BosId { get; init; }
     public int? EosId { get; init; }

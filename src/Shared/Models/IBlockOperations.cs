@@ -1,0 +1,22 @@
+using static TorchSharp.torch;
+
+namespace Pipeline.Shared.Models;
+
+/// <summary>
+/// What a transformer's blocks are made of, in float32. <see cref="TensorForward"/> has a gradient and runs anywhere;
+/// <see cref="CpuForward"/> stands in for it on the CPU where none is wanted.
+/// </summary>
+internal interface IBlockOperations
+{
+    /// <summary>norm(x) Wᵀ + b: [.., I] to [.., O].</summary>
+    Tensor Project(Norm? norm, Linear linear, Tensor x);
+
+    /// <summary>Attention between its projections: queries, keys and values [B,T,W] to mixed values [B,T,H x head width].</summary>
+    Tensor Attend(int layer, BlockWeights weights, Tensor qkvBTW);
+
+    /// <summary>Attention's projection back into the stream [B,T,D], added to <paramref name="residBTD"/> where that is not null.</summary>
+    Tensor AttentionOut(BlockWeights weights, Tensor mixedBTA, Tensor? residBTD);
+
+    /// <summary>The MLP with its norms, likewise.</summary>
+    Tensor Mlp(BlockWeights weights, Tensor xBTD, Tensor? residBTD);
+}
