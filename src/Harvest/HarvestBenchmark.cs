@@ -31,23 +31,20 @@ public static class HarvestBenchmark
         using var model = run.Model.Load(run.Device);
         var last = run.Hooks.OrderBy(hook => (hook.Layer, hook.Site)).Last();
         var figures = new JsonObject { ["load_ms"] = load };
-        double harvest;
-        double forward;
-        if (run.Hooks.Count == 1)
+        List<RunInputs> runs = [run];
+        if (run.Hooks.Count > 1)
         {
-            (harvest, forward) = Stopclock.MedianMilliseconds(repeats, () => HarvestAnew(run), Forward);
+            var one = run.Config with { Harvest = config with { Hooks = [last.ToString()] } };
+            runs.Add(RunInputs.Open(one, "alone", Path.Combine(run.Folder, "alone"), run.Device));
         }
-        else
+        double[] medians = Stopclock.MediansMillisecondsAfter(
+            () => runs.ForEach(RemoveHarvest),
+            repeats,
+            [Forward, .. runs.Select(each => (Action)(() => Harvest(each)))]
+        );
+        var (forward, harvest) = (medians[0], medians[1]);
+        if (runs.Count > 1)
         {
-            var config1 = run.Config with { Harvest = config with { Hooks = [last.ToString()] } };
-            var alone = RunInputs.Open(config1, "alone", Path.Combine(run.Folder, "alone"), run.Device);
-            double[] medians = Stopclock.MediansMilliseconds(
-                repeats,
-                () => HarvestAnew(run),
-                Forward,
-                () => HarvestAnew(alone)
-            );
-            (harvest, forward) = (medians[0], medians[1]);
             figures["one_hook_ms"] = medians[2];
             figures["per_further_hook"] = ((harvest / medians[2]) - 1) / (run.Hooks.Count - 1);
         }
@@ -77,12 +74,14 @@ public static class HarvestBenchmark
         }
     }
 
-    private static void HarvestAnew(RunInputs run)
+    private static void Harvest(RunInputs run) =>
+        HarvestStage.Run(run, HarvestStage.Folder(run), new NoProgress(), CancellationToken.None);
+
+    private static void RemoveHarvest(RunInputs run)
     {
         if (Directory.Exists(run.HarvestFolder))
         {
             Directory.Delete(run.HarvestFolder, recursive: true);
         }
-        HarvestStage.Run(run, HarvestStage.Folder(run), new NoProgress(), CancellationToken.None);
     }
 }

@@ -32,15 +32,27 @@ public static class Stopclock
     /// Medians of actions measured in turn, so that what else the machine does meets them alike; long work has one run each
     /// to warm up.
     /// </summary>
-    public static double[] MediansMilliseconds(int repeats, params Action[] actions)
+    public static double[] MediansMilliseconds(int repeats, params Action[] actions) =>
+        MediansMillisecondsAfter(() => { }, repeats, actions);
+
+    /// <inheritdoc cref="MediansMilliseconds"/>
+    /// <param name="before">Called before each action, outside of what is measured.</param>
+    /// <param name="repeats">Measured turns.</param>
+    /// <param name="actions">What is measured.</param>
+    public static double[] MediansMillisecondsAfter(Action before, int repeats, params Action[] actions)
     {
         ArgumentNullException.ThrowIfNull(actions);
+        double TimeOf(Action action)
+        {
+            before();
+            return Time(action);
+        }
         var warmUp = Stopwatch.StartNew();
         do
         {
-            Array.ForEach(actions, action => action());
+            Array.ForEach(actions, action => TimeOf(action));
         } while (warmUp.Elapsed < WarmUpTime);
-        var times = Enumerable.Range(0, repeats).Select(_ => Array.ConvertAll(actions, Time)).ToList();
+        var times = Enumerable.Range(0, repeats).Select(_ => Array.ConvertAll(actions, TimeOf)).ToList();
         return [.. actions.Select((_, i) => Median(times.Select(turn => turn[i])))];
     }
 

@@ -55,9 +55,10 @@ public static unsafe class CausalAttention
     ) =>
         Pieces.Run(
             shape.Batch * shape.KeyValueHeads,
+            1,
             threads,
             () => new Scratch(shape),
-            (piece, scratch) =>
+            (piece, _, scratch) =>
             {
                 int batch = piece / shape.KeyValueHeads;
                 new Group(qkvBTW, cosTR, sinTR, mixedBTA, shape, scratch, batch, piece % shape.KeyValueHeads).Run();

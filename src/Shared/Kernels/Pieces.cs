@@ -1,8 +1,11 @@
+using System.Runtime.ExceptionServices;
+
 namespace Pipeline.Shared.Kernels;
 
 /// <summary>
-/// Work cut into pieces that threads take one at a time. A thread that is held up, by another process or by a shard being
-/// written, leaves its pieces to the others: nobody waits for more than one of them.
+/// Work cut into pieces that threads take as they come. A thread that is held up, by another process or by a shard being
+/// written, leaves its pieces to the others, and nobody waits for a thread that has not begun, as <see cref="Parallel"/>
+/// would: what is waited for at the end is one piece at most.
 /// </summary>
 internal static class Pieces
 {
@@ -10,33 +13,119 @@ internal static class Pieces
     /// <param name="threads">At most so many, the caller's among them.</param>
     /// <param name="piece">Does the piece of a number.</param>
     public static void Run(int count, int threads, Action<int> piece) =>
-        Run(count, threads, () => 0, (number, _) => piece(number), _ => { });
+        Run(count, 1, threads, () => 0, (first, _, _) => piece(first), _ => { });
 
-    /// <summary>The same with something of each thread's own.</summary>
-    public static void Run<T>(int count, int threads, Func<T> enter, Action<int, T> piece, Action<T> leave)
+    /// <summary>The same by stretches of pieces, shorter ones towards the end, and with something of each thread's own.</summary>
+    /// <param name="count">Pieces.</param>
+    /// <param name="most">Pieces of a stretch, at most.</param>
+    /// <param name="threads">At most so many, the caller's among them.</param>
+    /// <param name="enter">Makes what a thread has for itself.</param>
+    /// <param name="stretch">Does the pieces from a number on, so many.</param>
+    /// <param name="leave">Takes back what a thread had.</param>
+    public static void Run<T>(
+        int count,
+        int most,
+        int threads,
+        Func<T> enter,
+        Action<int, int, T> stretch,
+        Action<T> leave
+    )
     {
-        int next = -1;
-        int workers = Math.Min(count, threads);
-        if (workers <= 1)
+        var job = new Job<T>(count, most, threads, enter, stretch, leave);
+        for (int helper = 1; helper < Math.Min(count, threads); helper++)
         {
-            Work();
-            return;
+            ThreadPool.UnsafeQueueUserWorkItem(job, preferLocal: false);
         }
-        Parallel.For(0, workers, new ParallelOptions { MaxDegreeOfParallelism = workers }, _ => Work());
+        job.Execute();
+        job.Finish();
+    }
 
-        void Work()
+    private sealed class Job<T>(
+        int count,
+        int most,
+        int threads,
+        Func<T> enter,
+        Action<int, int, T> stretch,
+        Action<T> leave
+    ) : IThreadPoolWorkItem
+    {
+        private readonly object left = new();
+        private int next;
+        private int inside;
+        private Exception? failure;
+
+        public void Execute()
+        {
+            // Counted before it takes anything: who sees nobody inside and nothing left has seen the end.
+            Interlocked.Increment(ref inside);
+            try
+            {
+                if (Take() is { Length: > 0 } taken)
+                {
+                    Work(taken);
+                }
+            }
+            catch (Exception e)
+            {
+                Interlocked.CompareExchange(ref failure, e, null);
+                Volatile.Write(ref next, count);
+            }
+            if (Interlocked.Decrement(ref inside) == 0)
+            {
+                lock (left)
+                {
+                    Monitor.Pulse(left);
+                }
+            }
+        }
+
+        /// <summary>Waits for those who are at their last piece.</summary>
+        public void Finish()
+        {
+            var spin = new SpinWait();
+            while (Volatile.Read(ref inside) > 0 && !spin.NextSpinWillYield)
+            {
+                spin.SpinOnce();
+            }
+            lock (left)
+            {
+                while (Volatile.Read(ref inside) > 0)
+                {
+                    Monitor.Wait(left);
+                }
+            }
+            if (failure is not null)
+            {
+                ExceptionDispatchInfo.Throw(failure);
+            }
+        }
+
+        private void Work((int First, int Length) taken)
         {
             var own = enter();
             try
             {
-                for (int number; (number = Interlocked.Increment(ref next)) < count; )
+                for (; taken.Length > 0; taken = Take())
                 {
-                    piece(number, own);
+                    stretch(taken.First, taken.Length, own);
                 }
             }
             finally
             {
                 leave(own);
+            }
+        }
+
+        private (int First, int Length) Take()
+        {
+            while (true)
+            {
+                int first = Volatile.Read(ref next);
+                int length = Math.Min(Math.Clamp((count - first) / (2 * threads), 1, most), count - first);
+                if (length <= 0 || Interlocked.CompareExchange(ref next, first + length, first) == first)
+                {
+                    return (first, Math.Max(0, length));
+                }
             }
         }
     }

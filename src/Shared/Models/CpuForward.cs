@@ -204,20 +204,17 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
     /// <summary>Goes through rows a few at a time: their first, how many they are, and memory of a number of values for each.</summary>
     private void InRows(long rows, long memoryPerRow, RowsAction action)
     {
-        const int PiecesPerThread = 4;
-        int threads = get_num_threads();
-        long groups = (rows + PackedWeights.Rows - 1) / PackedWeights.Rows;
-        int most =
-            (int)Math.Clamp(groups / (threads * PiecesPerThread), 1, MostRows / PackedWeights.Rows)
-            * PackedWeights.Rows;
+        int pieces = checked((int)((rows + PackedWeights.Rows - 1) / PackedWeights.Rows));
         Pieces.Run(
-            (int)((rows + most - 1) / most),
-            threads,
+            pieces,
+            MostRows / PackedWeights.Rows,
+            get_num_threads(),
             () => new Lease(rowMemories),
-            (piece, lease) =>
+            (piece, count, lease) =>
             {
-                long start = (long)piece * most;
-                action(start, (int)Math.Min(most, rows - start), lease.Memory.AtLeast(MostRows * memoryPerRow));
+                long start = (long)piece * PackedWeights.Rows;
+                long end = Math.Min(rows, start + ((long)count * PackedWeights.Rows));
+                action(start, (int)(end - start), lease.Memory.AtLeast(MostRows * memoryPerRow));
             },
             lease => lease.Dispose()
         );
