@@ -25,10 +25,14 @@ internal sealed class RunFolderReader(string runFolder)
         Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
-    public ReportModel Read()
+    /// <param name="onFeatures">
+    /// Given each SAE with latents described while its files are open, which are large: those of all SAEs never are at once.
+    /// </param>
+    public ReportModel Read(Action<RunSummary, SaeResult, FeatureFiles>? onFeatures = null)
     {
         RunSummary run = ReadRun();
-        return new(run, ReadSaes()) { Scaling = ReadScaling(run) };
+        var saes = ReadSaes((sae, features) => onFeatures?.Invoke(run, sae, features));
+        return new(run, saes) { Scaling = ReadScaling(run) };
     }
 
     /// <summary>run.json and the harvest's totals.</summary>
@@ -67,7 +71,7 @@ internal sealed class RunFolderReader(string runFolder)
             stage.Optional("status")?.AsString() ?? ""
         );
 
-    private IReadOnlyList<SaeResult> ReadSaes()
+    private IReadOnlyList<SaeResult> ReadSaes(Action<SaeResult, FeatureFiles> onFeatures)
     {
         List<string> folders = [.. SaeFolders("train").Union(SaeFolders("evaluate"))];
         if (folders.Count == 0)
@@ -77,7 +81,7 @@ internal sealed class RunFolderReader(string runFolder)
         return
         [
             .. folders
-                .Select(ReadSae)
+                .Select(folder => ReadSae(folder, onFeatures))
                 .OrderBy(s => s.Layer ?? int.MaxValue)
                 .ThenBy(s => s.Hook, StringComparer.Ordinal)
                 .ThenBy(s => s.Architecture, StringComparer.Ordinal)
@@ -100,7 +104,7 @@ internal sealed class RunFolderReader(string runFolder)
             : [];
     }
 
-    private SaeResult ReadSae(string hookAndSae)
+    private SaeResult ReadSae(string hookAndSae, Action<SaeResult, FeatureFiles> onFeatures)
     {
         string trainRemedy =
             $"{RerunStage("train")}, or remove {hookAndSae} from both stages if it is no longer wanted";
@@ -109,7 +113,8 @@ internal sealed class RunFolderReader(string runFolder)
         string[] parts = hookAndSae.Split('/');
         string hook = config.Optional("metadata")?.Optional("hook_name")?.AsString() ?? parts[0];
         JsonNodeReader metrics = Open($"evaluate/{hookAndSae}/metrics.json", evaluateRemedy);
-        return new SaeResult
+        var features = FeatureFiles.TryOpen(runFolder, hookAndSae, evaluateRemedy);
+        var sae = new SaeResult
         {
             Hook = hook,
             HookAndSae = hookAndSae,
@@ -122,8 +127,13 @@ internal sealed class RunFolderReader(string runFolder)
             Metrics = ReadMetrics(metrics),
             Details = MetricDetails.Read(metrics),
             Curve = ReadCurve($"train/{hookAndSae}/metrics.jsonl", trainRemedy),
-            Latents = ReadLatents(hookAndSae, evaluateRemedy),
+            Latents = features is null ? null : ReadLatents(features),
         };
+        if (features is not null)
+        {
+            onFeatures(sae, features);
+        }
+        return sae;
     }
 
     /// <summary><c>blocks.7.hook_resid_post</c> lies in layer 7.</summary>
@@ -214,13 +224,8 @@ internal sealed class RunFolderReader(string runFolder)
             DeadFraction = line.OptionalDouble("dead_fraction"),
         };
 
-    /// <summary>Null where the evaluation left no features.</summary>
-    private LatentsSummary? ReadLatents(string hookAndSae, string remedy)
+    private static LatentsSummary ReadLatents(FeatureFiles files)
     {
-        if (FeatureFiles.TryOpen(runFolder, hookAndSae, remedy) is not { } files)
-        {
-            return null;
-        }
         var columns = files.Columns;
         return new LatentsSummary
         {
