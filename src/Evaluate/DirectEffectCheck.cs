@@ -8,11 +8,18 @@ using static TorchSharp.torch;
 namespace Pipeline.Evaluate;
 
 /// <summary>What came of taking one latent's contribution away, at the token on which it is highest.</summary>
+/// <param name="Latent">Which.</param>
 /// <param name="TopDrop">Mean fall of the logits of the tokens its direct effect raises most.</param>
 /// <param name="PredictedTopDrop">That fall according to the direct effect.</param>
 /// <param name="AnyDrop">Mean fall over the vocabulary: a random token's, in expectation.</param>
 /// <param name="Correlation">Pearson's, over the vocabulary, of the logits' change and the predicted one.</param>
-internal sealed record DirectEffect(double TopDrop, double PredictedTopDrop, double AnyDrop, double Correlation);
+internal sealed record DirectEffect(
+    int Latent,
+    double TopDrop,
+    double PredictedTopDrop,
+    double AnyDrop,
+    double Correlation
+);
 
 /// <summary>
 /// Whether latents do what <see cref="DirectLogitEffect"/> says they do. A latent's contribution, activation times decoder row,
@@ -89,7 +96,7 @@ internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
         var residPD = Rows(model.ForwardResidualWith(tokensPT, sae.Target, ablatedPTD), rowsP);
         var fallPV = model.Unembed(cleanPD) - model.Unembed(residPD);
         var predictedPV = new DirectLogitEffect(model).Of(contributionPD) / NormScale(cleanPD);
-        return [.. Enumerable.Range(0, peaks.Count).Select(p => Compare(fallPV[p], predictedPV[p]))];
+        return [.. Enumerable.Range(0, peaks.Count).Select(p => Compare(peaks[p].Latent, fallPV[p], predictedPV[p]))];
     }
 
     /// <summary>What each row's reconstruction loses without its latent, [P, D]: activation x decoder row, in the units of x.</summary>
@@ -102,7 +109,7 @@ internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
         return (sae.Sae.Decode(encoded) - sae.Sae.Decode(without)).MoveToOuterDisposeScope();
     }
 
-    private static DirectEffect Compare(Tensor fallV, Tensor predictedV)
+    private static DirectEffect Compare(int latent, Tensor fallV, Tensor predictedV)
     {
         using var scope = NewDisposeScope();
         var (topPredicted, topTokens) = predictedV.topk((int)Math.Min(TopTokens, predictedV.shape[0]));
@@ -110,6 +117,7 @@ internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
         var centredPredictedV = (predictedV - predictedV.mean()).to(float64);
         var correlation = centredFallV.dot(centredPredictedV) / (centredFallV.norm() * centredPredictedV.norm());
         return new DirectEffect(
+            latent,
             fallV.index_select(0, topTokens).mean().item<float>(),
             topPredicted.mean().item<float>(),
             fallV.mean().item<float>(),

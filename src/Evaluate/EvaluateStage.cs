@@ -152,10 +152,11 @@ public sealed class EvaluateStage
         using var model = run.Model.Load(run.Device);
         TakeMeans(model);
         ForEachBatch("evaluate", tokens, batch => Evaluate(model, batch));
-        DescribeLatents(model);
+        SaveCheckpoint();
         var contexts = Batches().SelectMany(batch => batch).ToList();
-        ScoreStreams(model, contexts);
         var effects = subjects.ConvertAll(subject => CheckDirectEffect(model, subject, contexts));
+        DescribeLatents(model, effects);
+        ScoreStreams(model, contexts);
         var yardsticks = Yardsticks();
         // One pass served them all: each bears its share of the time.
         var share = clock.Elapsed / subjects.Count;
@@ -343,7 +344,11 @@ public sealed class EvaluateStage
         together.ForEach(joined => joined.ScoreZeros(model, contexts, all));
     }
 
-    private JsonObject? CheckDirectEffect(Transformer model, EvaluatedSae subject, List<PackedContext> contexts)
+    private IReadOnlyList<DirectEffect> CheckDirectEffect(
+        Transformer model,
+        EvaluatedSae subject,
+        List<PackedContext> contexts
+    )
     {
         string task = $"evaluate (direct effect) {subject.Hook} {subject.Name}";
         int length = contexts[0].Tokens.Length;
@@ -354,7 +359,7 @@ public sealed class EvaluateStage
                 (peak.Latent, contexts[(int)(peak.At!.Value / length)].Tokens[..((int)(peak.At.Value % length) + 1)])
             );
         var check = new DirectEffectCheck(model, new HookedSae(subject.Hook, subject.Target, subject.Sae));
-        return DirectEffectCheck.ToJson(check.Of(peaks, config.Batch * length, () => StopIfCancelled(task)));
+        return check.Of(peaks, config.Batch * length, () => StopIfCancelled(task));
     }
 
     private Dictionary<HookPoint, Yardstick> Yardsticks()
@@ -367,10 +372,9 @@ public sealed class EvaluateStage
     }
 
     /// <summary>SAE by SAE; what was made before an interruption is kept, block by block.</summary>
-    private void DescribeLatents(Transformer model)
+    private void DescribeLatents(Transformer model, List<IReadOnlyList<DirectEffect>> effects)
     {
-        SaveCheckpoint();
-        foreach (var subject in subjects)
+        foreach (var (subject, ownEffects) in subjects.Zip(effects))
         {
             string task = $"evaluate (latents) {subject.Hook} {Path.GetFileName(subject.Folder.Path)}";
             using var described = new FeatureDashboards(
@@ -380,7 +384,8 @@ public sealed class EvaluateStage
                 run.Tokenizer,
                 new DashboardSettings(run.Config.Report.Features, config.N2g, run.Config.Seed),
                 subject.Examples,
-                subject.Sample
+                subject.Sample,
+                ownEffects
             );
             dashboards[subject] = described.Publish(
                 subject.Folder,
@@ -511,7 +516,7 @@ public sealed class EvaluateStage
         }
     }
 
-    private void Seal(EvaluatedSae subject, Yardstick yardstick, JsonObject? directEffect, TimeSpan wall)
+    private void Seal(EvaluatedSae subject, Yardstick yardstick, IReadOnlyList<DirectEffect> effects, TimeSpan wall)
     {
         int width = run.Model.Config.Width;
         var own = subject.Reconstruction.Sums;
@@ -546,7 +551,7 @@ public sealed class EvaluateStage
         metrics["by_class"] = yardstick.ByClass(subject.Spliced, subject.Reconstruction);
         metrics["all_hooks"] = DescribeTogether(subject.Together, yardstick);
         metrics["baselines"] = DescribeBaselines(subject, yardstick);
-        metrics["direct_effect"] = directEffect;
+        metrics["direct_effect"] = DirectEffectCheck.ToJson(effects);
         metrics["definitions"] = MetricDefinitions.ToJson();
         List<ManifestOutput> outputs =
         [

@@ -19,6 +19,7 @@ internal sealed record DescribedLatent(
     IReadOnlyList<LogitEffect> BottomLogits,
     IReadOnlyList<Neighbour> NearestCosine,
     IReadOnlyList<Neighbour> NearestCoactivation,
+    DescribedEffect? DirectEffect,
     [property: JsonPropertyName("n2g")] DescribedPatterns? N2G,
     IReadOnlyList<DescribedExample> Top,
     IReadOnlyList<DescribedBand> Quantiles
@@ -36,6 +37,14 @@ internal sealed record DescribedLatent(
 internal sealed record DescribedHistogram(IReadOnlyList<float> Edges, IReadOnlyList<int> Counts);
 
 internal sealed record LogitEffect(string Token, float Value);
+
+/// <summary>Null is undefined.</summary>
+internal sealed record DescribedEffect(
+    float? TopTokenDrop,
+    float? PredictedTopTokenDrop,
+    float? RandomTokenDrop,
+    float? Correlation
+);
 
 internal sealed record DescribedPatterns(
     int Examples,

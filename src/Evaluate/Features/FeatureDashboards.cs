@@ -25,7 +25,8 @@ internal sealed record DashboardSettings(FeatureCount Features, int Patterns, ul
 /// <code>
 /// largest activations ──┐                  ┌──> features/block-NNNNN.json   64 latents each, those asked for
 /// sample of activations ├──> dashboards ───┤
-/// decoder, unembedding ─┘                  └──> features/index.json         all latents in columns
+/// decoder, unembedding ─┤                  └──> features/index.json         all latents in columns
+/// ablations of some ────┘
 /// </code>
 /// A block is published whole as soon as it is made: an interruption costs one block.
 /// </summary>
@@ -53,6 +54,7 @@ internal sealed class FeatureDashboards : IDisposable
     /// <summary>Latents described, ascending.</summary>
     private readonly int[] described;
     private readonly HashSet<int> withPatterns;
+    private readonly Dictionary<int, DirectEffect> effects;
 
     /// <param name="model">The model.</param>
     /// <param name="hook">What the SAE reads.</param>
@@ -61,6 +63,7 @@ internal sealed class FeatureDashboards : IDisposable
     /// <param name="settings">Which latents.</param>
     /// <param name="examples">Complete.</param>
     /// <param name="contexts">Complete.</param>
+    /// <param name="effects">Of some latents, described or not.</param>
     public FeatureDashboards(
         Transformer model,
         HookPoint hook,
@@ -68,11 +71,13 @@ internal sealed class FeatureDashboards : IDisposable
         ITokenizer tokenizer,
         DashboardSettings settings,
         FeatureExamples examples,
-        LatentSample contexts
+        LatentSample contexts,
+        IReadOnlyList<DirectEffect> effects
     )
     {
         (this.model, this.hook, this.sae, this.tokenizer) = (model, hook, sae, tokenizer);
         (this.settings, this.examples) = (settings, examples);
+        this.effects = effects.ToDictionary(effect => effect.Latent);
         sample = new SampledActivations(contexts.Contexts, sae.Features);
         neighbours = new LatentNeighbours(sae.W_dec, sample);
         withPatterns = [.. examples.Spread(settings.Patterns)];
@@ -219,10 +224,24 @@ internal sealed class FeatureDashboards : IDisposable
             logits.Bottom,
             nearest,
             neighbours.ByCoactivation(latent),
+            effects.GetValueOrDefault(latent) is { } effect ? Describe(effect) : null,
             patterns is null ? null : Describe(patterns),
             [.. examples.Of(latent).Select(Describe)],
             QuantilesOf(latent)
         );
+    }
+
+    private static DescribedEffect Describe(DirectEffect effect)
+    {
+        return new(
+            Figure(effect.TopDrop),
+            Figure(effect.PredictedTopDrop),
+            Figure(effect.AnyDrop),
+            Figure(effect.Correlation)
+        );
+
+        // As many digits as the logits have.
+        static float? Figure(double value) => double.IsFinite(value) ? (float)value : null;
     }
 
     private DescribedPatterns Describe(N2GLatent found) =>
