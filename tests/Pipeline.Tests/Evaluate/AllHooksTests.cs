@@ -65,8 +65,8 @@ public class AllHooksTests
 
     private static void Check(Transformer model, HookedSae[] saes, ForwardHooks byHand, ForwardHooks zeros)
     {
-        manual_seed(3);
-        var tokensBT = randint(32, [Contexts, Positions], dtype: int64);
+        using var random = new Generator(3, CPU);
+        var tokensBT = randint(32, [Contexts, Positions], dtype: int64, generator: random);
         int[] ids = Array.ConvertAll(tokensBT.data<long>().ToArray(), token => (int)token);
         var contexts = ids.Chunk(Positions)
             .Select(own => new PackedContext(own, new int[Positions], new int[Positions]))
