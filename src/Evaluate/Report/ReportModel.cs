@@ -31,6 +31,10 @@ public sealed record RunSummary
     public string? ModelHash { get; init; }
 
     public required string Text { get; init; }
+
+    /// <summary>Whether BOS tokens were put into the text; null where that was left to the tokenizer.</summary>
+    public bool? HasBos { get; init; }
+
     public required long TokensHarvested { get; init; }
     public required long DocumentsHarvested { get; init; }
 

@@ -3,6 +3,8 @@ using System.Text.Json;
 using Pipeline.Evaluate.Report.Browser;
 using Pipeline.Evaluate.Scaling;
 using Pipeline.Shared;
+using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Tokens;
 
 namespace Pipeline.Evaluate.Report;
 
@@ -51,6 +53,9 @@ internal sealed class RunFolderReader(string runFolder)
             ModelPath = model.Optional("path")?.AsString(),
             ModelHash = model.Optional("hash")?.AsString(),
             Text = run.Required("text").AsText(),
+            HasBos = run.Optional("pipeline")?.Optional("harvest")?.Optional("bos") is { } bos
+                ? bos.AsString() != Spelling.Of(BosPolicy.None)
+                : null,
             TokensHarvested = harvest.Required("tokens").AsInt64(),
             DocumentsHarvested = harvest.Required("documents").AsInt64(),
             Started = run.Required("started").AsString(),
