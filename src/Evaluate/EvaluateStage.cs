@@ -25,7 +25,7 @@ namespace Pipeline.Evaluate;
 /// (<see cref="AllHooks"/>). <see cref="Ablations"/> are zero and mean ablation, <see cref="HookBaselines"/> what an SAE must
 /// beat. Every sum is kept in groups of tokens (<see cref="GroupedSums"/>).
 /// </summary>
-public sealed class EvaluateStage
+public sealed class EvaluateStage : IDisposable
 {
     public const string MetricsName = "metrics.json";
 
@@ -125,7 +125,18 @@ public sealed class EvaluateStage
         IReadOnlyList<(HookPoint Hook, SaeConfig Sae, StageFolder Folder)> pending,
         IProgressSink progress,
         CancellationToken cancel
-    ) => new EvaluateStage(run, pending, progress, cancel).Run();
+    )
+    {
+        using var stage = new EvaluateStage(run, pending, progress, cancel);
+        stage.Run();
+    }
+
+    public void Dispose()
+    {
+        subjects.ForEach(subject => subject.Dispose());
+        companions.ForEach(sae => sae.Dispose());
+        baselines.Values.ToList().ForEach(baseline => baseline.Dispose());
+    }
 
     /// <summary>In the folder that is sealed last: while any SAE is unfinished, it is there.</summary>
     private CheckpointFolder Checkpoints => subjects[^1].Folder.Checkpoints;
@@ -164,9 +175,6 @@ public sealed class EvaluateStage
         {
             Seal(subjects[i], yardsticks[subjects[i].Target], effects[i], share);
         }
-        subjects.ForEach(subject => subject.Dispose());
-        companions.ForEach(sae => sae.Dispose());
-        baselines.Values.ToList().ForEach(baseline => baseline.Dispose());
     }
 
     /// <summary>Finds what is spliced in together with each subject, and loads what is no subject itself.</summary>
@@ -518,31 +526,16 @@ public sealed class EvaluateStage
 
     private void Seal(EvaluatedSae subject, Yardstick yardstick, IReadOnlyList<DirectEffect> effects, TimeSpan wall)
     {
-        int width = run.Model.Config.Width;
-        var own = subject.Reconstruction.Sums;
-        double mean = ablations[subject.Target].Mean.CrossEntropy;
-        var metrics = ReconstructionMetrics.ToJson(own.Total(), yardstick.Inputs.Sums.Total(), width);
-        metrics["scored_tokens"] = clean.Tokens;
-        metrics["ce_clean"] = clean.CrossEntropy;
-        Add(metrics, yardstick.CostOf(subject.Spliced));
-        metrics["ce_mean"] = mean;
-        metrics["loss_recovered_mean"] = MetricNumber.Of(
-            SpliceScore.Recovered(clean.CrossEntropy, subject.Spliced.CrossEntropy, mean)
-        );
-        metrics["kl"] = subject.Spliced.MeanDivergence;
+        var metrics = FiguresOf(subject, yardstick);
         metrics["dead_fraction"] = subject.Examples.Dead / (double)subject.Sae.Features;
         metrics["density_histogram"] = subject.Examples.DensityHistogram();
         metrics["intervals"] = yardstick.Intervals(
             subject.Spliced,
-            own,
+            subject.Reconstruction.Sums,
             ReconstructionMetrics.SquaredError,
             ReconstructionMetrics.ActiveLatents
         );
-        metrics["without_bos"] = ReconstructionMetrics.ToJson(
-            own.Total(except: TokenClass.Bos),
-            yardstick.Inputs.Sums.Total(except: TokenClass.Bos),
-            width
-        );
+        metrics["without_bos"] = FiguresOf(subject, yardstick, except: TokenClass.Bos);
         metrics["by_position"] = yardstick.ByPosition(
             run.Config.Harvest.Context,
             subject.Spliced,
@@ -563,6 +556,29 @@ public sealed class EvaluateStage
             new JsonObject { ["loss_recovered"] = metrics["loss_recovered"]?.DeepClone() },
             run.Provenance(wall)
         );
+    }
+
+    /// <summary>Reconstruction and splice over all tokens, or all but those of a class.</summary>
+    private JsonObject FiguresOf(EvaluatedSae subject, Yardstick yardstick, TokenClass? except = null)
+    {
+        double[] cleanSums = clean.Sums.Total(except);
+        double[] splicedSums = subject.Spliced.Sums.Total(except);
+        double mean = SpliceScore.CrossEntropyOf(ablations[subject.Target].Mean.Sums.Total(except));
+        double untouched = SpliceScore.CrossEntropyOf(cleanSums);
+        var figures = ReconstructionMetrics.ToJson(
+            subject.Reconstruction.Sums.Total(except),
+            yardstick.Inputs.Sums.Total(except),
+            run.Model.Config.Width
+        );
+        figures["scored_tokens"] = (long)SpliceScore.TokensOf(cleanSums);
+        figures["ce_clean"] = MetricNumber.Of(untouched);
+        Add(figures, yardstick.CostOf(subject.Spliced, except));
+        figures["ce_mean"] = MetricNumber.Of(mean);
+        figures["loss_recovered_mean"] = MetricNumber.Of(
+            SpliceScore.Recovered(untouched, SpliceScore.CrossEntropyOf(splicedSums), mean)
+        );
+        figures["kl"] = MetricNumber.Of(SpliceScore.MeanDivergenceOf(splicedSums));
+        return figures;
     }
 
     private static void Add(JsonObject metrics, JsonObject more)
@@ -586,7 +602,7 @@ public sealed class EvaluateStage
             ["hooks"] = new JsonArray([.. joined.Hooks.Select(hook => (JsonNode)hook.ToString())]),
         };
         Add(described, atAll.CostOf(joined.Spliced));
-        described["kl"] = joined.Spliced.MeanDivergence;
+        described["kl"] = MetricNumber.Of(joined.Spliced.MeanDivergence);
         described["intervals"] = atAll.Intervals(joined.Spliced);
         return described;
     }

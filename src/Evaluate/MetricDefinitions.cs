@@ -36,7 +36,10 @@ internal static class MetricDefinitions
             "percentile bootstrap over documents: each figure's middle share (confidence) of its values over resamples of the "
                 + "documents, drawn with replacement, as many as there are; a ratio of sums in each; null for one document"
         ),
-        ("without_bos", "reconstruction metrics over the tokens that are not BOS"),
+        (
+            "without_bos",
+            "these figures over the tokens that are not BOS, what is predicted from a BOS left out with it"
+        ),
         (
             "by_position",
             "the metrics by the token's position in its context, from and to included, what is predicted from a token counted "
