@@ -1,6 +1,4 @@
 using System.Diagnostics;
-using System.Text.Encodings.Web;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using Pipeline.Evaluate.Features;
 using Pipeline.Shared;
@@ -34,12 +32,6 @@ public sealed class EvaluateStage : IDisposable
 
     /// <summary>Latents whose direct effect on the logits is checked: a mean over so many says enough.</summary>
     private const int CheckedLatents = 32;
-
-    private static readonly JsonSerializerOptions Indented = new()
-    {
-        WriteIndented = true,
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
 
     private readonly RunInputs run;
     private readonly EvaluateConfig config;
@@ -619,5 +611,5 @@ public sealed class EvaluateStage : IDisposable
             : null;
 
     private static FileDigest Publish(EvaluatedSae subject, string name, JsonObject json) =>
-        AtomicFile.WriteText(Path.Combine(subject.Folder.Path, name), json.ToJsonString(Indented) + "\n");
+        AtomicFile.WriteText(Path.Combine(subject.Folder.Path, name), json.ToJsonString(RelaxedJson.Indented) + "\n");
 }

@@ -1,4 +1,3 @@
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 
@@ -25,13 +24,9 @@ internal sealed record DescribedLatent(
     IReadOnlyList<DescribedBand> Quantiles
 )
 {
-    /// <summary>Names as in <c>max_activation</c>; text as readable as JSON allows.</summary>
+    /// <summary>Names as in <c>max_activation</c>.</summary>
     public static JsonSerializerOptions Json { get; } =
-        new()
-        {
-            PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
-            Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-        };
+        new(RelaxedJson.Compact) { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 }
 
 internal sealed record DescribedHistogram(IReadOnlyList<float> Edges, IReadOnlyList<int> Counts);
