@@ -68,9 +68,6 @@ public sealed record SaeResult
 
     public required string Architecture { get; init; }
 
-    /// <summary>Model width D.</summary>
-    public required int DIn { get; init; }
-
     /// <summary>Dictionary size F.</summary>
     public required int Features { get; init; }
 
@@ -128,18 +125,12 @@ public sealed record SaeMetrics
 /// <param name="Counts">Latents per bin; latents that never fired are in none.</param>
 public sealed record DensityHistogram(double[] Edges, double[] Counts);
 
-/// <summary>One line of <c>train/&lt;hook&gt;/&lt;sae&gt;/metrics.jsonl</c>; null where the line lacks the key.</summary>
+/// <summary>What the page shows of a line of <c>train/&lt;hook&gt;/&lt;sae&gt;/metrics.jsonl</c>; null where the line lacks the key.</summary>
 public sealed record TrainingPoint
 {
-    public required long Step { get; init; }
     public required long Tokens { get; init; }
     public double? Loss { get; init; }
-    public double? Mse { get; init; }
-    public double? AuxLoss { get; init; }
     public double? Fvu { get; init; }
-    public double? L0 { get; init; }
-    public double? LearningRate { get; init; }
-    public double? DeadFraction { get; init; }
 }
 
 /// <summary><c>scaling/&lt;hook&gt;/scaling.json</c>.</summary>

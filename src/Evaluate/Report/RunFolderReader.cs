@@ -21,12 +21,6 @@ internal sealed class RunFolderReader(string runFolder)
     /// <summary>Latents of each SAE that the page shows itself.</summary>
     private const int Highlights = 3;
 
-    private static readonly JsonSerializerOptions s_indented = new()
-    {
-        WriteIndented = true,
-        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
-
     /// <param name="onFeatures">
     /// Given each SAE with latents described while its files are open, which are large: those of all SAEs never are at once.
     /// </param>
@@ -64,7 +58,7 @@ internal sealed class RunFolderReader(string runFolder)
             Versions = run.Required("versions").AsTextEntries(),
             Machine = run.Required("machine").AsTextEntries(),
             PipelineJson = run.Optional("pipeline") is { } pipeline
-                ? JsonSerializer.Serialize(pipeline.Element, s_indented)
+                ? JsonSerializer.Serialize(pipeline.Element, RelaxedJson.Indented)
                 : null,
         };
     }
@@ -126,7 +120,6 @@ internal sealed class RunFolderReader(string runFolder)
             Layer = LayerOf(hook),
             Sae = parts[1],
             Architecture = config.Required("architecture").AsString(),
-            DIn = config.Required("d_in").AsInt32(),
             Features = config.Required("d_sae").AsInt32(),
             K = config.Optional("k")?.AsInt32(),
             Metrics = ReadMetrics(metrics),
@@ -218,15 +211,9 @@ internal sealed class RunFolderReader(string runFolder)
     private static TrainingPoint ReadPoint(JsonNodeReader line) =>
         new()
         {
-            Step = line.Required("step").AsInt64(),
             Tokens = line.Required("tokens").AsInt64(),
             Loss = line.OptionalDouble("loss"),
-            Mse = line.OptionalDouble("mse"),
-            AuxLoss = line.OptionalDouble("aux_loss"),
             Fvu = line.OptionalDouble("fvu"),
-            L0 = line.OptionalDouble("l0"),
-            LearningRate = line.OptionalDouble("learning_rate"),
-            DeadFraction = line.OptionalDouble("dead_fraction"),
         };
 
     private static LatentsSummary ReadLatents(FeatureFiles files)
