@@ -29,7 +29,10 @@ internal sealed record DirectEffect(
 /// <code>contexts up to the peak ──> clean stream ──┬─ less the contribution ─> logits ─┐
 ///                                              └─────────────────────────> logits ─┴─> change ~ direct effect?</code>
 /// </summary>
-internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
+/// <param name="model">The model.</param>
+/// <param name="sae">Whose latents.</param>
+/// <param name="vocabulary">Tokens that are compared, the first: ids beyond the tokenizer's pad matrices to a round size.</param>
+internal sealed class DirectEffectCheck(Transformer model, HookedSae sae, int vocabulary)
 {
     public const int TopTokens = 10;
 
@@ -94,8 +97,8 @@ internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
         ablatedPTD.view(-1, contributionPD.shape[1]).index_add_(0, rowsP, -contributionPD, 1);
         var cleanPD = Rows(clean.ResidBTD, rowsP);
         var residPD = Rows(model.ForwardResidualWith(tokensPT, sae.Target, ablatedPTD), rowsP);
-        var fallPV = model.Unembed(cleanPD) - model.Unembed(residPD);
-        var predictedPV = new DirectLogitEffect(model).Of(contributionPD) / NormScale(cleanPD);
+        var fallPV = (model.Unembed(cleanPD) - model.Unembed(residPD)).narrow(1, 0, vocabulary);
+        var predictedPV = new DirectLogitEffect(model).Of(contributionPD).narrow(1, 0, vocabulary) / NormScale(cleanPD);
         return [.. Enumerable.Range(0, peaks.Count).Select(p => Compare(peaks[p].Latent, fallPV[p], predictedPV[p]))];
     }
 

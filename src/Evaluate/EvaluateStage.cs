@@ -358,7 +358,11 @@ public sealed class EvaluateStage : IDisposable
             .Select(peak =>
                 (peak.Latent, contexts[(int)(peak.At!.Value / length)].Tokens[..((int)(peak.At.Value % length) + 1)])
             );
-        var check = new DirectEffectCheck(model, new HookedSae(subject.Hook, subject.Target, subject.Sae));
+        var check = new DirectEffectCheck(
+            model,
+            new HookedSae(subject.Hook, subject.Target, subject.Sae),
+            run.Tokenizer.VocabularySize
+        );
         return check.Of(peaks, config.Batch * length, () => StopIfCancelled(task));
     }
 

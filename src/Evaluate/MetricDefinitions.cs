@@ -82,7 +82,10 @@ internal static class MetricDefinitions
                 + "final norm's weight and the unembedding"
         ),
         ("predicted_top_token_drop", "the same fall if nothing but that direct path changed"),
-        ("random_token_drop", "mean fall over the whole vocabulary: a random token's, in expectation"),
+        (
+            "random_token_drop",
+            "mean fall over the whole vocabulary (the tokenizer's): a random token's, in expectation"
+        ),
         ("correlation", "Pearson's over the vocabulary, of the fall and the predicted fall"),
     ];
 
