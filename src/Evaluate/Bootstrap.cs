@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using MathNet.Numerics.Statistics;
 using Pipeline.Shared;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -66,12 +67,6 @@ internal sealed class Bootstrap
         }
         return [Quantile((1 - Confidence) / 2), Quantile((1 + Confidence) / 2)];
 
-        double Quantile(double share)
-        {
-            double at = share * (sorted.Length - 1);
-            int below = (int)at;
-            int above = Math.Min(below + 1, sorted.Length - 1);
-            return sorted[below] + ((at - below) * (sorted[above] - sorted[below]));
-        }
+        double Quantile(double share) => SortedArrayStatistics.QuantileCustom(sorted, share, QuantileDefinition.R7);
     }
 }

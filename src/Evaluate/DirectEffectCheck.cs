@@ -8,11 +8,18 @@ using static TorchSharp.torch;
 namespace Pipeline.Evaluate;
 
 /// <summary>What came of taking one latent's contribution away, at the token on which it is highest.</summary>
+/// <param name="Latent">Which.</param>
 /// <param name="TopDrop">Mean fall of the logits of the tokens its direct effect raises most.</param>
 /// <param name="PredictedTopDrop">That fall according to the direct effect.</param>
 /// <param name="AnyDrop">Mean fall over the vocabulary: a random token's, in expectation.</param>
 /// <param name="Correlation">Pearson's, over the vocabulary, of the logits' change and the predicted one.</param>
-internal sealed record DirectEffect(double TopDrop, double PredictedTopDrop, double AnyDrop, double Correlation);
+internal sealed record DirectEffect(
+    int Latent,
+    double TopDrop,
+    double PredictedTopDrop,
+    double AnyDrop,
+    double Correlation
+);
 
 /// <summary>
 /// Whether latents do what <see cref="DirectLogitEffect"/> says they do. A latent's contribution, activation times decoder row,
@@ -22,7 +29,10 @@ internal sealed record DirectEffect(double TopDrop, double PredictedTopDrop, dou
 /// <code>contexts up to the peak ──> clean stream ──┬─ less the contribution ─> logits ─┐
 ///                                              └─────────────────────────> logits ─┴─> change ~ direct effect?</code>
 /// </summary>
-internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
+/// <param name="model">The model.</param>
+/// <param name="sae">Whose latents.</param>
+/// <param name="vocabulary">Tokens that are compared, the first: ids beyond the tokenizer's pad matrices to a round size.</param>
+internal sealed class DirectEffectCheck(Transformer model, HookedSae sae, int vocabulary)
 {
     public const int TopTokens = 10;
 
@@ -87,9 +97,9 @@ internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
         ablatedPTD.view(-1, contributionPD.shape[1]).index_add_(0, rowsP, -contributionPD, 1);
         var cleanPD = Rows(clean.ResidBTD, rowsP);
         var residPD = Rows(model.ForwardResidualWith(tokensPT, sae.Target, ablatedPTD), rowsP);
-        var fallPV = model.Unembed(cleanPD) - model.Unembed(residPD);
-        var predictedPV = new DirectLogitEffect(model).Of(contributionPD) / NormScale(cleanPD);
-        return [.. Enumerable.Range(0, peaks.Count).Select(p => Compare(fallPV[p], predictedPV[p]))];
+        var fallPV = (model.Unembed(cleanPD) - model.Unembed(residPD)).narrow(1, 0, vocabulary);
+        var predictedPV = new DirectLogitEffect(model).Of(contributionPD).narrow(1, 0, vocabulary) / NormScale(cleanPD);
+        return [.. Enumerable.Range(0, peaks.Count).Select(p => Compare(peaks[p].Latent, fallPV[p], predictedPV[p]))];
     }
 
     /// <summary>What each row's reconstruction loses without its latent, [P, D]: activation x decoder row, in the units of x.</summary>
@@ -102,7 +112,7 @@ internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
         return (sae.Sae.Decode(encoded) - sae.Sae.Decode(without)).MoveToOuterDisposeScope();
     }
 
-    private static DirectEffect Compare(Tensor fallV, Tensor predictedV)
+    private static DirectEffect Compare(int latent, Tensor fallV, Tensor predictedV)
     {
         using var scope = NewDisposeScope();
         var (topPredicted, topTokens) = predictedV.topk((int)Math.Min(TopTokens, predictedV.shape[0]));
@@ -110,6 +120,7 @@ internal sealed class DirectEffectCheck(Transformer model, HookedSae sae)
         var centredPredictedV = (predictedV - predictedV.mean()).to(float64);
         var correlation = centredFallV.dot(centredPredictedV) / (centredFallV.norm() * centredPredictedV.norm());
         return new DirectEffect(
+            latent,
             fallV.index_select(0, topTokens).mean().item<float>(),
             topPredicted.mean().item<float>(),
             fallV.mean().item<float>(),

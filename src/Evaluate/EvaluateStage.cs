@@ -1,6 +1,4 @@
 using System.Diagnostics;
-using System.Text.Encodings.Web;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using Pipeline.Evaluate.Features;
 using Pipeline.Shared;
@@ -25,7 +23,7 @@ namespace Pipeline.Evaluate;
 /// (<see cref="AllHooks"/>). <see cref="Ablations"/> are zero and mean ablation, <see cref="HookBaselines"/> what an SAE must
 /// beat. Every sum is kept in groups of tokens (<see cref="GroupedSums"/>).
 /// </summary>
-public sealed class EvaluateStage
+public sealed class EvaluateStage : IDisposable
 {
     public const string MetricsName = "metrics.json";
 
@@ -34,12 +32,6 @@ public sealed class EvaluateStage
 
     /// <summary>Latents whose direct effect on the logits is checked: a mean over so many says enough.</summary>
     private const int CheckedLatents = 32;
-
-    private static readonly JsonSerializerOptions Indented = new()
-    {
-        WriteIndented = true,
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
 
     private readonly RunInputs run;
     private readonly EvaluateConfig config;
@@ -125,7 +117,18 @@ public sealed class EvaluateStage
         IReadOnlyList<(HookPoint Hook, SaeConfig Sae, StageFolder Folder)> pending,
         IProgressSink progress,
         CancellationToken cancel
-    ) => new EvaluateStage(run, pending, progress, cancel).Run();
+    )
+    {
+        using var stage = new EvaluateStage(run, pending, progress, cancel);
+        stage.Run();
+    }
+
+    public void Dispose()
+    {
+        subjects.ForEach(subject => subject.Dispose());
+        companions.ForEach(sae => sae.Dispose());
+        baselines.Values.ToList().ForEach(baseline => baseline.Dispose());
+    }
 
     /// <summary>In the folder that is sealed last: while any SAE is unfinished, it is there.</summary>
     private CheckpointFolder Checkpoints => subjects[^1].Folder.Checkpoints;
@@ -152,10 +155,11 @@ public sealed class EvaluateStage
         using var model = run.Model.Load(run.Device);
         TakeMeans(model);
         ForEachBatch("evaluate", tokens, batch => Evaluate(model, batch));
-        DescribeLatents(model);
+        SaveCheckpoint();
         var contexts = Batches().SelectMany(batch => batch).ToList();
-        ScoreStreams(model, contexts);
         var effects = subjects.ConvertAll(subject => CheckDirectEffect(model, subject, contexts));
+        DescribeLatents(model, effects);
+        ScoreStreams(model, contexts);
         var yardsticks = Yardsticks();
         // One pass served them all: each bears its share of the time.
         var share = clock.Elapsed / subjects.Count;
@@ -163,9 +167,6 @@ public sealed class EvaluateStage
         {
             Seal(subjects[i], yardsticks[subjects[i].Target], effects[i], share);
         }
-        subjects.ForEach(subject => subject.Dispose());
-        companions.ForEach(sae => sae.Dispose());
-        baselines.Values.ToList().ForEach(baseline => baseline.Dispose());
     }
 
     /// <summary>Finds what is spliced in together with each subject, and loads what is no subject itself.</summary>
@@ -343,7 +344,11 @@ public sealed class EvaluateStage
         together.ForEach(joined => joined.ScoreZeros(model, contexts, all));
     }
 
-    private JsonObject? CheckDirectEffect(Transformer model, EvaluatedSae subject, List<PackedContext> contexts)
+    private IReadOnlyList<DirectEffect> CheckDirectEffect(
+        Transformer model,
+        EvaluatedSae subject,
+        List<PackedContext> contexts
+    )
     {
         string task = $"evaluate (direct effect) {subject.Hook} {subject.Name}";
         int length = contexts[0].Tokens.Length;
@@ -353,8 +358,12 @@ public sealed class EvaluateStage
             .Select(peak =>
                 (peak.Latent, contexts[(int)(peak.At!.Value / length)].Tokens[..((int)(peak.At.Value % length) + 1)])
             );
-        var check = new DirectEffectCheck(model, new HookedSae(subject.Hook, subject.Target, subject.Sae));
-        return DirectEffectCheck.ToJson(check.Of(peaks, config.Batch * length, () => StopIfCancelled(task)));
+        var check = new DirectEffectCheck(
+            model,
+            new HookedSae(subject.Hook, subject.Target, subject.Sae),
+            run.Tokenizer.VocabularySize
+        );
+        return check.Of(peaks, config.Batch * length, () => StopIfCancelled(task));
     }
 
     private Dictionary<HookPoint, Yardstick> Yardsticks()
@@ -367,10 +376,9 @@ public sealed class EvaluateStage
     }
 
     /// <summary>SAE by SAE; what was made before an interruption is kept, block by block.</summary>
-    private void DescribeLatents(Transformer model)
+    private void DescribeLatents(Transformer model, List<IReadOnlyList<DirectEffect>> effects)
     {
-        SaveCheckpoint();
-        foreach (var subject in subjects)
+        foreach (var (subject, ownEffects) in subjects.Zip(effects))
         {
             string task = $"evaluate (latents) {subject.Hook} {Path.GetFileName(subject.Folder.Path)}";
             using var described = new FeatureDashboards(
@@ -380,7 +388,8 @@ public sealed class EvaluateStage
                 run.Tokenizer,
                 new DashboardSettings(run.Config.Report.Features, config.N2g, run.Config.Seed),
                 subject.Examples,
-                subject.Sample
+                subject.Sample,
+                ownEffects
             );
             dashboards[subject] = described.Publish(
                 subject.Folder,
@@ -511,33 +520,18 @@ public sealed class EvaluateStage
         }
     }
 
-    private void Seal(EvaluatedSae subject, Yardstick yardstick, JsonObject? directEffect, TimeSpan wall)
+    private void Seal(EvaluatedSae subject, Yardstick yardstick, IReadOnlyList<DirectEffect> effects, TimeSpan wall)
     {
-        int width = run.Model.Config.Width;
-        var own = subject.Reconstruction.Sums;
-        double mean = ablations[subject.Target].Mean.CrossEntropy;
-        var metrics = ReconstructionMetrics.ToJson(own.Total(), yardstick.Inputs.Sums.Total(), width);
-        metrics["scored_tokens"] = clean.Tokens;
-        metrics["ce_clean"] = clean.CrossEntropy;
-        Add(metrics, yardstick.CostOf(subject.Spliced));
-        metrics["ce_mean"] = mean;
-        metrics["loss_recovered_mean"] = MetricNumber.Of(
-            SpliceScore.Recovered(clean.CrossEntropy, subject.Spliced.CrossEntropy, mean)
-        );
-        metrics["kl"] = subject.Spliced.MeanDivergence;
+        var metrics = FiguresOf(subject, yardstick);
         metrics["dead_fraction"] = subject.Examples.Dead / (double)subject.Sae.Features;
         metrics["density_histogram"] = subject.Examples.DensityHistogram();
         metrics["intervals"] = yardstick.Intervals(
             subject.Spliced,
-            own,
+            subject.Reconstruction.Sums,
             ReconstructionMetrics.SquaredError,
             ReconstructionMetrics.ActiveLatents
         );
-        metrics["without_bos"] = ReconstructionMetrics.ToJson(
-            own.Total(except: TokenClass.Bos),
-            yardstick.Inputs.Sums.Total(except: TokenClass.Bos),
-            width
-        );
+        metrics["without_bos"] = FiguresOf(subject, yardstick, except: TokenClass.Bos);
         metrics["by_position"] = yardstick.ByPosition(
             run.Config.Harvest.Context,
             subject.Spliced,
@@ -546,7 +540,7 @@ public sealed class EvaluateStage
         metrics["by_class"] = yardstick.ByClass(subject.Spliced, subject.Reconstruction);
         metrics["all_hooks"] = DescribeTogether(subject.Together, yardstick);
         metrics["baselines"] = DescribeBaselines(subject, yardstick);
-        metrics["direct_effect"] = directEffect;
+        metrics["direct_effect"] = DirectEffectCheck.ToJson(effects);
         metrics["definitions"] = MetricDefinitions.ToJson();
         List<ManifestOutput> outputs =
         [
@@ -558,6 +552,29 @@ public sealed class EvaluateStage
             new JsonObject { ["loss_recovered"] = metrics["loss_recovered"]?.DeepClone() },
             run.Provenance(wall)
         );
+    }
+
+    /// <summary>Reconstruction and splice over all tokens, or all but those of a class.</summary>
+    private JsonObject FiguresOf(EvaluatedSae subject, Yardstick yardstick, TokenClass? except = null)
+    {
+        double[] cleanSums = clean.Sums.Total(except);
+        double[] splicedSums = subject.Spliced.Sums.Total(except);
+        double mean = SpliceScore.CrossEntropyOf(ablations[subject.Target].Mean.Sums.Total(except));
+        double untouched = SpliceScore.CrossEntropyOf(cleanSums);
+        var figures = ReconstructionMetrics.ToJson(
+            subject.Reconstruction.Sums.Total(except),
+            yardstick.Inputs.Sums.Total(except),
+            run.Model.Config.Width
+        );
+        figures["scored_tokens"] = (long)SpliceScore.TokensOf(cleanSums);
+        figures["ce_clean"] = MetricNumber.Of(untouched);
+        Add(figures, yardstick.CostOf(subject.Spliced, except));
+        figures["ce_mean"] = MetricNumber.Of(mean);
+        figures["loss_recovered_mean"] = MetricNumber.Of(
+            SpliceScore.Recovered(untouched, SpliceScore.CrossEntropyOf(splicedSums), mean)
+        );
+        figures["kl"] = MetricNumber.Of(SpliceScore.MeanDivergenceOf(splicedSums));
+        return figures;
     }
 
     private static void Add(JsonObject metrics, JsonObject more)
@@ -581,7 +598,7 @@ public sealed class EvaluateStage
             ["hooks"] = new JsonArray([.. joined.Hooks.Select(hook => (JsonNode)hook.ToString())]),
         };
         Add(described, atAll.CostOf(joined.Spliced));
-        described["kl"] = joined.Spliced.MeanDivergence;
+        described["kl"] = MetricNumber.Of(joined.Spliced.MeanDivergence);
         described["intervals"] = atAll.Intervals(joined.Spliced);
         return described;
     }
@@ -598,5 +615,5 @@ public sealed class EvaluateStage
             : null;
 
     private static FileDigest Publish(EvaluatedSae subject, string name, JsonObject json) =>
-        AtomicFile.WriteText(Path.Combine(subject.Folder.Path, name), json.ToJsonString(Indented) + "\n");
+        AtomicFile.WriteText(Path.Combine(subject.Folder.Path, name), json.ToJsonString(RelaxedJson.Indented) + "\n");
 }

@@ -13,19 +13,23 @@ internal static class MetricDefinitions
         ("l1", "mean over tokens of the sum of the latents' activations"),
         (
             "fvu",
-            "sum |x - x_hat|^2 / sum |x - x_mean|^2, x_mean the mean over these tokens; float64; null where x does not vary"
+            "sum |x - x_hat|^2 / sum |x - x_mean|^2, x_mean the mean over these tokens; float64; null where x does "
+                + "not vary; above 1 the reconstruction is worse than the mean"
         ),
         ("explained_variance", "1 - fvu"),
-        ("nmse_to_zero", "sum |x - x_hat|^2 / sum |x|^2"),
+        ("nmse_to_zero", "sum |x - x_hat|^2 / sum |x|^2: against zero, not the mean, so not to be compared with fvu"),
         ("mse", "mean of (x - x_hat)^2 over tokens and dimensions"),
         ("cosine", "mean over tokens of cos(x, x_hat)"),
-        ("l2_ratio", "mean over tokens of |x_hat| / |x|"),
-        ("relative_bias", "sum |x_hat|^2 / sum x.x_hat"),
+        ("l2_ratio", "mean over tokens of |x_hat| / |x|; below 1 is shrinkage"),
+        ("relative_bias", "sum |x_hat|^2 / sum x.x_hat; 1 is unbiased"),
         ("ce_clean", "mean next-token cross-entropy of the untouched model, nats per token"),
         ("ce_spliced", "the same with x_hat in place of x at every position of this hook"),
         ("ce_zero", "the same with zeros in place of x"),
         ("ce_mean", "the same with the mean of x over these tokens in place of x"),
-        ("loss_recovered", "1 - (ce_spliced - ce_clean) / (ce_zero - ce_clean)"),
+        (
+            "loss_recovered",
+            "1 - (ce_spliced - ce_clean) / (ce_zero - ce_clean), a ratio of means over all scored tokens; 1 is lossless"
+        ),
         ("loss_recovered_mean", "1 - (ce_spliced - ce_clean) / (ce_mean - ce_clean)"),
         ("ce_delta", "ce_spliced - ce_clean"),
         ("kl", "mean over scored tokens of KL(clean || spliced), nats"),
@@ -36,7 +40,10 @@ internal static class MetricDefinitions
             "percentile bootstrap over documents: each figure's middle share (confidence) of its values over resamples of the "
                 + "documents, drawn with replacement, as many as there are; a ratio of sums in each; null for one document"
         ),
-        ("without_bos", "reconstruction metrics over the tokens that are not BOS"),
+        (
+            "without_bos",
+            "these figures over the tokens that are not BOS, what is predicted from a BOS left out with it"
+        ),
         (
             "by_position",
             "the metrics by the token's position in its context, from and to included, what is predicted from a token counted "
@@ -75,9 +82,15 @@ internal static class MetricDefinitions
                 + "final norm's weight and the unembedding"
         ),
         ("predicted_top_token_drop", "the same fall if nothing but that direct path changed"),
-        ("random_token_drop", "mean fall over the whole vocabulary: a random token's, in expectation"),
+        (
+            "random_token_drop",
+            "mean fall over the whole vocabulary (the tokenizer's): a random token's, in expectation"
+        ),
         ("correlation", "Pearson's over the vocabulary, of the fall and the predicted fall"),
     ];
+
+    /// <param name="name">A key of metrics.json.</param>
+    public static string Of(string name) => All.Single(entry => entry.Name == name).Text;
 
     public static JsonObject ToJson() =>
         new(All.Select(entry => KeyValuePair.Create(entry.Name, (JsonNode?)entry.Text)));

@@ -94,25 +94,17 @@ internal sealed class SpliceScore
 
     public GroupedSums Sums { get; } = new(Columns);
 
-    /// <summary>Next tokens.</summary>
-    public long Tokens => (long)Sums.Total()[Scored];
-
     /// <summary>Mean cross-entropy, nats a token.</summary>
     public double CrossEntropy => CrossEntropyOf(Sums.Total());
 
     /// <summary>Mean KL(clean ‖ spliced), nats a token.</summary>
-    public double MeanDivergence
-    {
-        get
-        {
-            double[] total = Sums.Total();
-            return total[Divergence] / total[Scored];
-        }
-    }
+    public double MeanDivergence => MeanDivergenceOf(Sums.Total());
 
     public static double TokensOf(ReadOnlySpan<double> sums) => sums[Scored];
 
     public static double CrossEntropyOf(ReadOnlySpan<double> sums) => sums[Loss] / sums[Scored];
+
+    public static double MeanDivergenceOf(ReadOnlySpan<double> sums) => sums[Divergence] / sums[Scored];
 
     /// <summary>Cross-entropy of every resample.</summary>
     public double[] CrossEntropiesOf(Bootstrap bootstrap)

@@ -17,10 +17,11 @@ internal sealed record Yardstick(SpliceScore Clean, SpliceScore Zero, InputSums 
     );
     private readonly Lazy<double[]> variancesR = new(() => Inputs.VariancesOf(Resampled));
 
-    /// <summary>{ce_spliced, ce_zero, loss_recovered, ce_delta} of a splice.</summary>
-    public JsonObject CostOf(SpliceScore spliced)
+    /// <summary>{ce_spliced, ce_zero, loss_recovered, ce_delta} of a splice, over all tokens or all but those of a class.</summary>
+    public JsonObject CostOf(SpliceScore spliced, TokenClass? except = null)
     {
-        var (clean, own, zero) = (Clean.CrossEntropy, spliced.CrossEntropy, Zero.CrossEntropy);
+        double Of(SpliceScore score) => SpliceScore.CrossEntropyOf(score.Sums.Total(except));
+        var (clean, own, zero) = (Of(Clean), Of(spliced), Of(Zero));
         return new JsonObject
         {
             ["ce_spliced"] = MetricNumber.Of(own),

@@ -1,7 +1,5 @@
-using System.Buffers;
 using System.Collections.Concurrent;
 using System.Globalization;
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using Pipeline.Evaluate.N2G;
 using Pipeline.Shared;
@@ -27,7 +25,8 @@ internal sealed record DashboardSettings(FeatureCount Features, int Patterns, ul
 /// <code>
 /// largest activations ──┐                  ┌──> features/block-NNNNN.json   64 latents each, those asked for
 /// sample of activations ├──> dashboards ───┤
-/// decoder, unembedding ─┘                  └──> features/index.json         all latents in columns
+/// decoder, unembedding ─┤                  └──> features/index.json         all latents in columns
+/// ablations of some ────┘
 /// </code>
 /// A block is published whole as soon as it is made: an interruption costs one block.
 /// </summary>
@@ -42,8 +41,6 @@ internal sealed class FeatureDashboards : IDisposable
     /// <summary>Tokens with the largest direct effect, and as many with the smallest.</summary>
     private const int Logits = 10;
 
-    private static readonly JsonWriterOptions Relaxed = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-
     private readonly Transformer model;
     private readonly HookPoint hook;
     private readonly Autoencoder sae;
@@ -52,11 +49,12 @@ internal sealed class FeatureDashboards : IDisposable
     private readonly FeatureExamples examples;
     private readonly SampledActivations sample;
     private readonly LatentNeighbours neighbours;
-    private readonly ConcurrentDictionary<int, JsonEncodedText> texts = [];
+    private readonly ConcurrentDictionary<int, string> texts = [];
 
     /// <summary>Latents described, ascending.</summary>
     private readonly int[] described;
     private readonly HashSet<int> withPatterns;
+    private readonly Dictionary<int, DirectEffect> effects;
 
     /// <param name="model">The model.</param>
     /// <param name="hook">What the SAE reads.</param>
@@ -65,6 +63,7 @@ internal sealed class FeatureDashboards : IDisposable
     /// <param name="settings">Which latents.</param>
     /// <param name="examples">Complete.</param>
     /// <param name="contexts">Complete.</param>
+    /// <param name="effects">Of some latents, described or not.</param>
     public FeatureDashboards(
         Transformer model,
         HookPoint hook,
@@ -72,11 +71,13 @@ internal sealed class FeatureDashboards : IDisposable
         ITokenizer tokenizer,
         DashboardSettings settings,
         FeatureExamples examples,
-        LatentSample contexts
+        LatentSample contexts,
+        IReadOnlyList<DirectEffect> effects
     )
     {
         (this.model, this.hook, this.sae, this.tokenizer) = (model, hook, sae, tokenizer);
         (this.settings, this.examples) = (settings, examples);
+        this.effects = effects.ToDictionary(effect => effect.Latent);
         sample = new SampledActivations(contexts.Contexts, sae.Features);
         neighbours = new LatentNeighbours(sae.W_dec, sample);
         withPatterns = [.. examples.Spread(settings.Patterns)];
@@ -156,16 +157,9 @@ internal sealed class FeatureDashboards : IDisposable
             using var json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, block.Name)));
             foreach (var latent in json.RootElement.GetProperty("latents").EnumerateArray())
             {
-                if (latent.GetProperty("n2g") is { ValueKind: JsonValueKind.Object } patterns)
+                if (latent.GetProperty("n2g").Deserialize<PatternQuality>(DescribedLatent.Json) is { } quality)
                 {
-                    double? Figure(string name) =>
-                        patterns.GetProperty(name) is { ValueKind: JsonValueKind.Number } figure
-                            ? figure.GetDouble()
-                            : null;
-                    qualities.Add(
-                        latent.GetProperty("index").GetInt32(),
-                        new PatternQuality(Figure("precision"), Figure("recall"), Figure("f1"))
-                    );
+                    qualities.Add(latent.GetProperty("index").GetInt32(), quality);
                 }
             }
         }
@@ -190,94 +184,108 @@ internal sealed class FeatureDashboards : IDisposable
                 patterns[i] = PatternsOf(latents[i]);
             }
         }
-        var lines = new ArrayBufferWriter<byte>[latents.Length];
+        var lines = new byte[latents.Length][];
         Parallel.For(
             0,
             latents.Length,
             CpuKernels.Threads,
             i =>
-            {
-                lines[i] = new ArrayBufferWriter<byte>();
-                using var json = new Utf8JsonWriter(lines[i], Relaxed);
-                WriteLatent(json, latents[i], nearest[i], logits[i], patterns[i]);
-            }
+                lines[i] = JsonSerializer.SerializeToUtf8Bytes(
+                    Describe(latents[i], nearest[i], logits[i], patterns[i]),
+                    DescribedLatent.Json
+                )
         );
         stream.Write("{\"latents\": [\n"u8);
         for (int i = 0; i < lines.Length; i++)
         {
             stream.Write(i == 0 ? ""u8 : ",\n"u8);
-            stream.Write(lines[i].WrittenSpan);
+            stream.Write(lines[i]);
         }
         stream.Write("\n]}\n"u8);
     }
 
-    private void WriteLatent(
-        Utf8JsonWriter json,
+    private DescribedLatent Describe(
         int latent,
         Neighbour[] nearest,
-        ((int Token, float Value)[] Top, (int Token, float Value)[] Bottom) logits,
+        (LogitEffect[] Top, LogitEffect[] Bottom) logits,
         N2GLatent? patterns
     )
     {
-        json.WriteStartObject();
-        json.WriteNumber("index", latent);
-        json.WriteNumber("density", examples.Density(latent));
-        json.WriteNumber("max_activation", examples.Largest(latent));
-        json.WriteNumber("mean_activation", examples.Mean(latent));
-        json.WriteBoolean("dead", FeatureIndex.IsDead(examples, latent));
-        json.WriteBoolean("dense", FeatureIndex.IsDense(examples, latent));
-        WriteHistogram(json, latent);
-        WriteLogits(json, "top_logits", logits.Top);
-        WriteLogits(json, "bottom_logits", logits.Bottom);
-        WriteNeighbours(json, "nearest_cosine", nearest);
-        WriteNeighbours(json, "nearest_coactivation", neighbours.ByCoactivation(latent));
-        WritePatterns(json, patterns);
-        WriteArray(json, "top", [.. examples.Of(latent)], example => WriteExample(json, example));
-        WriteQuantiles(json, latent);
-        json.WriteEndObject();
-    }
-
-    private void WriteHistogram(Utf8JsonWriter json, int latent)
-    {
         var edges = ActivationDistribution.Edges(examples.Largest(latent));
-        json.WriteStartObject("histogram");
-        WriteArray(json, "edges", edges, json.WriteNumberValue);
-        WriteArray(
-            json,
-            "counts",
-            ActivationDistribution.Histogram(sample.ValuesOf(latent), edges),
-            json.WriteNumberValue
+        return new DescribedLatent(
+            latent,
+            examples.Density(latent),
+            examples.Largest(latent),
+            examples.Mean(latent),
+            FeatureIndex.IsDead(examples, latent),
+            FeatureIndex.IsDense(examples, latent),
+            new DescribedHistogram(edges, ActivationDistribution.Histogram(sample.ValuesOf(latent), edges)),
+            logits.Top,
+            logits.Bottom,
+            nearest,
+            neighbours.ByCoactivation(latent),
+            effects.GetValueOrDefault(latent) is { } effect ? Describe(effect) : null,
+            patterns is null ? null : Describe(patterns),
+            [.. examples.Of(latent).Select(Describe)],
+            QuantilesOf(latent)
         );
-        json.WriteEndObject();
     }
 
-    private void WriteLogits(Utf8JsonWriter json, string name, (int Token, float Value)[] logits) =>
-        WriteArray(
-            json,
-            name,
-            logits,
-            logit =>
-            {
-                json.WriteStartObject();
-                json.WriteString("token", TextOf(logit.Token));
-                json.WriteNumber("value", logit.Value);
-                json.WriteEndObject();
-            }
+    private static DescribedEffect Describe(DirectEffect effect)
+    {
+        return new(
+            Figure(effect.TopDrop),
+            Figure(effect.PredictedTopDrop),
+            Figure(effect.AnyDrop),
+            Figure(effect.Correlation)
         );
 
-    private static void WriteNeighbours(Utf8JsonWriter json, string name, Neighbour[] nearest) =>
-        WriteArray(
-            json,
-            name,
-            nearest,
-            neighbour =>
-            {
-                json.WriteStartObject();
-                json.WriteNumber("latent", neighbour.Latent);
-                json.WriteNumber("value", neighbour.Value);
-                json.WriteEndObject();
-            }
+        // As many digits as the logits have.
+        static float? Figure(double value) => double.IsFinite(value) ? (float)value : null;
+    }
+
+    private DescribedPatterns Describe(N2GLatent found) =>
+        new(
+            found.Examples,
+            found.Score.Predicted,
+            found.Score.Fired,
+            found.Score.Both,
+            found.Score.Precision,
+            found.Score.Recall,
+            found.Score.F1,
+            [
+                .. found.Patterns.Select(pattern => new DescribedPattern(
+                    [.. pattern.Tokens.Select(token => token is { } id ? TextOf(id) : null)],
+                    pattern.CanPadStart,
+                    pattern.Activation
+                )),
+            ]
         );
+
+    private DescribedExample Describe(LatentExample example) =>
+        new([.. example.Tokens.Select(TextOf)], example.Activations, example.Peak, example.Document, example.Position);
+
+    private DescribedBand[] QuantilesOf(int latent)
+    {
+        var random = new Xoshiro256(
+            settings.Seed,
+            "evaluate",
+            string.Create(CultureInfo.InvariantCulture, $"examples of latent {latent}")
+        );
+        return
+        [
+            .. ActivationDistribution
+                .Quantiles(sample.RowsOf(latent), sample.ValuesOf(latent), random)
+                .Select(band => new DescribedBand(
+                    band.From,
+                    band.To,
+                    band.Count,
+                    [.. band.Rows.Select(row => Describe(sample.ExampleAt(latent, row)))]
+                )),
+        ];
+    }
+
+    private string TextOf(int token) => texts.GetOrAdd(token, tokenizer.TokenText);
 
     private N2GLatent PatternsOf(int latent)
     {
@@ -291,110 +299,8 @@ internal sealed class FeatureDashboards : IDisposable
         );
     }
 
-    private void WritePatterns(Utf8JsonWriter json, N2GLatent? found)
-    {
-        if (found is null)
-        {
-            json.WriteNull("n2g");
-            return;
-        }
-        json.WriteStartObject("n2g");
-        json.WriteNumber("examples", found.Examples);
-        json.WriteNumber("predicted", found.Score.Predicted);
-        json.WriteNumber("fired", found.Score.Fired);
-        json.WriteNumber("both", found.Score.Both);
-        WriteFigure(json, "precision", found.Score.Precision);
-        WriteFigure(json, "recall", found.Score.Recall);
-        WriteFigure(json, "f1", found.Score.F1);
-        WriteArray(
-            json,
-            "patterns",
-            found.Patterns,
-            pattern =>
-            {
-                json.WriteStartObject();
-                WriteArray(json, "tokens", pattern.Tokens, token => WriteToken(json, token));
-                json.WriteBoolean("can_pad_start", pattern.CanPadStart);
-                json.WriteNumber("activation", pattern.Activation);
-                json.WriteEndObject();
-            }
-        );
-        json.WriteEndObject();
-    }
-
-    private void WriteQuantiles(Utf8JsonWriter json, int latent)
-    {
-        var random = new Xoshiro256(
-            settings.Seed,
-            "evaluate",
-            string.Create(CultureInfo.InvariantCulture, $"examples of latent {latent}")
-        );
-        WriteArray(
-            json,
-            "quantiles",
-            ActivationDistribution.Quantiles(sample.RowsOf(latent), sample.ValuesOf(latent), random),
-            band =>
-            {
-                json.WriteStartObject();
-                json.WriteNumber("from", band.From);
-                json.WriteNumber("to", band.To);
-                json.WriteNumber("count", band.Count);
-                WriteArray(json, "examples", band.Rows, row => WriteExample(json, sample.ExampleAt(latent, row)));
-                json.WriteEndObject();
-            }
-        );
-    }
-
-    private void WriteExample(Utf8JsonWriter json, LatentExample example)
-    {
-        json.WriteStartObject();
-        WriteArray(json, "tokens", example.Tokens, token => WriteToken(json, token));
-        WriteArray(json, "activations", example.Activations, json.WriteNumberValue);
-        json.WriteNumber("peak", example.Peak);
-        json.WriteNumber("document", example.Document);
-        json.WriteNumber("position", example.Position);
-        json.WriteEndObject();
-    }
-
-    private static void WriteArray<T>(Utf8JsonWriter json, string name, IReadOnlyList<T> values, Action<T> write)
-    {
-        json.WriteStartArray(name);
-        foreach (var value in values)
-        {
-            write(value);
-        }
-        json.WriteEndArray();
-    }
-
-    private static void WriteFigure(Utf8JsonWriter json, string name, double? figure)
-    {
-        if (figure is { } value)
-        {
-            json.WriteNumber(name, value);
-        }
-        else
-        {
-            json.WriteNull(name);
-        }
-    }
-
-    private void WriteToken(Utf8JsonWriter json, int? token)
-    {
-        if (token is { } id)
-        {
-            json.WriteStringValue(TextOf(id));
-        }
-        else
-        {
-            json.WriteNullValue();
-        }
-    }
-
-    private JsonEncodedText TextOf(int token) =>
-        texts.GetOrAdd(token, id => JsonEncodedText.Encode(tokenizer.TokenText(id), Relaxed.Encoder));
-
     /// <summary>Of each latent the tokens whose logits its decoder row raises and lowers most by itself.</summary>
-    private ((int Token, float Value)[] Top, (int Token, float Value)[] Bottom)[] LogitsOf(int[] latents)
+    private (LogitEffect[] Top, LogitEffect[] Bottom)[] LogitsOf(int[] latents)
     {
         using var scope = NewDisposeScope();
         var rowsLD = sae.W_dec.index_select(0, tensor(latents.Select(l => (long)l).ToArray(), device: model.Device));
@@ -404,7 +310,7 @@ internal sealed class FeatureDashboards : IDisposable
     }
 
     /// <summary>Of each row the tokens of the largest values, these multiplied by <paramref name="sign"/>.</summary>
-    private IEnumerable<(int Token, float Value)[]> Largest(Tensor effectLV, int sign)
+    private IEnumerable<LogitEffect[]> Largest(Tensor effectLV, int sign)
     {
         // Ids beyond the tokenizer's pad the matrix to a round size.
         int vocabulary = (int)Math.Min(tokenizer.VocabularySize, effectLV.shape[1]);
@@ -415,7 +321,10 @@ internal sealed class FeatureDashboards : IDisposable
         return Enumerable
             .Range(0, (int)effectLV.shape[0])
             .Select(row =>
-                Enumerable.Range(row * count, count).Select(at => ((int)tokens[at], sign * values[at])).ToArray()
+                Enumerable
+                    .Range(row * count, count)
+                    .Select(at => new LogitEffect(TextOf((int)tokens[at]), sign * values[at]))
+                    .ToArray()
             );
     }
 }

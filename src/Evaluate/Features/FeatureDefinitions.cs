@@ -35,6 +35,20 @@ internal static class FeatureDefinitions
             "latents with the largest Jaccard index: tokens on which both fire / tokens on which either does"
         ),
         (
+            "direct_effect",
+            "what taking the latent away at the token on which it is highest does to that token's logits, of latents spread over the density range; null for the others. Their means are direct_effect in metrics.json"
+        ),
+        (
+            "direct_effect.top_token_drop",
+            "fall of the logits, mean over the 10 tokens that the decoder row raises most"
+        ),
+        ("direct_effect.predicted_top_token_drop", "the same fall if nothing but the direct path changed"),
+        ("direct_effect.random_token_drop", "mean fall over the whole vocabulary: a random token's, in expectation"),
+        (
+            "direct_effect.correlation",
+            "Pearson's over the vocabulary, of the fall and the fall by the direct path alone; null where either does not vary"
+        ),
+        (
             "top",
             "the tokens with the largest activations, the earlier first of equal ones, each with the text around it"
         ),

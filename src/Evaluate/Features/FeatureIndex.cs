@@ -1,5 +1,4 @@
 using System.Text;
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
@@ -13,13 +12,6 @@ internal static class FeatureIndex
 {
     /// <summary>Share of tokens above which a latent is dense.</summary>
     public const double DenseFrom = 0.1;
-
-    private static readonly JsonSerializerOptions Compact = new()
-    {
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
-
-    private static readonly JsonSerializerOptions Indented = new(Compact) { WriteIndented = true };
 
     /// <summary>The file's text: a line for each column.</summary>
     /// <param name="features">F.</param>
@@ -42,7 +34,7 @@ internal static class FeatureIndex
         string TopToken(int latent) =>
             examples.Of(latent).FirstOrDefault() is { } top ? textOf(top.Tokens[top.Peak]) : "";
         string Column<T>(Func<int, T> of) =>
-            JsonSerializer.Serialize(Enumerable.Range(0, features).Select(of), Compact);
+            JsonSerializer.Serialize(Enumerable.Range(0, features).Select(of), RelaxedJson.Compact);
         (string Name, string Values)[] columns =
         [
             ("density", Column(examples.Density)),
@@ -60,11 +52,11 @@ internal static class FeatureIndex
             .Append($"\"tokens\": {examples.Tokens},\n")
             .Append($"\"sample_tokens\": {sampleTokens},\n")
             .Append($"\"block\": {latentsPerBlock},\n")
-            .Append($"\"n2g\": {Mean(qualities)?.ToJsonString(Compact) ?? "null"},\n")
+            .Append($"\"n2g\": {Mean(qualities)?.ToJsonString(RelaxedJson.Compact) ?? "null"},\n")
             .Append("\"columns\": {\n")
             .AppendJoin(",\n", columns.Select(column => $"\"{column.Name}\": {column.Values}"))
             .Append("\n},\n")
-            .Append($"\"definitions\": {FeatureDefinitions.ToJson().ToJsonString(Indented)}\n")
+            .Append($"\"definitions\": {FeatureDefinitions.ToJson().ToJsonString(RelaxedJson.Indented)}\n")
             .Append("}\n")
             .ToString();
     }

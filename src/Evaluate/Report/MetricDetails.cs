@@ -39,7 +39,6 @@ public sealed record MetricDetails
             Random = ReadBaseline(baselines?.Optional("random"), "k"),
             AllHooks = metrics.Optional("all_hooks") is { } all
                 ? new AllHooksResult(
-                    all.Required("hooks").AsArray().Count,
                     all.RequiredOrUndefined("loss_recovered"),
                     ReadInterval(all.Optional("intervals"), "loss_recovered")
                 )
@@ -111,10 +110,9 @@ public sealed record Interval(double Low, double High);
 /// <param name="LossRecoveredInterval">As the SAE's.</param>
 public sealed record BaselineResult(int Size, double? Fvu, double? LossRecovered, Interval? LossRecoveredInterval);
 
-/// <param name="Hooks">How many.</param>
 /// <param name="LossRecovered">Against zeros at all of them.</param>
 /// <param name="LossRecoveredInterval">Of that.</param>
-public sealed record AllHooksResult(int Hooks, double? LossRecovered, Interval? LossRecoveredInterval);
+public sealed record AllHooksResult(double? LossRecovered, Interval? LossRecoveredInterval);
 
 /// <summary>What ablating single latents does to the logits, in means over them.</summary>
 /// <param name="Latents">How many were tried.</param>

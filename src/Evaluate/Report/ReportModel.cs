@@ -31,6 +31,10 @@ public sealed record RunSummary
     public string? ModelHash { get; init; }
 
     public required string Text { get; init; }
+
+    /// <summary>Whether BOS tokens were put into the text; null where that was left to the tokenizer.</summary>
+    public bool? HasBos { get; init; }
+
     public required long TokensHarvested { get; init; }
     public required long DocumentsHarvested { get; init; }
 
@@ -63,9 +67,6 @@ public sealed record SaeResult
     public required string Sae { get; init; }
 
     public required string Architecture { get; init; }
-
-    /// <summary>Model width D.</summary>
-    public required int DIn { get; init; }
 
     /// <summary>Dictionary size F.</summary>
     public required int Features { get; init; }
@@ -124,18 +125,12 @@ public sealed record SaeMetrics
 /// <param name="Counts">Latents per bin; latents that never fired are in none.</param>
 public sealed record DensityHistogram(double[] Edges, double[] Counts);
 
-/// <summary>One line of <c>train/&lt;hook&gt;/&lt;sae&gt;/metrics.jsonl</c>; null where the line lacks the key.</summary>
+/// <summary>What the page shows of a line of <c>train/&lt;hook&gt;/&lt;sae&gt;/metrics.jsonl</c>; null where the line lacks the key.</summary>
 public sealed record TrainingPoint
 {
-    public required long Step { get; init; }
     public required long Tokens { get; init; }
     public double? Loss { get; init; }
-    public double? Mse { get; init; }
-    public double? AuxLoss { get; init; }
     public double? Fvu { get; init; }
-    public double? L0 { get; init; }
-    public double? LearningRate { get; init; }
-    public double? DeadFraction { get; init; }
 }
 
 /// <summary><c>scaling/&lt;hook&gt;/scaling.json</c>.</summary>

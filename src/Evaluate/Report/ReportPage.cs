@@ -16,20 +16,11 @@ public static class ReportPage
         ArgumentNullException.ThrowIfNull(model);
         string script = $"\n{ReportAssets.Text("report.js")}";
         // Charts carry style attributes, which a policy admits all together or not at all.
-        string policy =
-            $"default-src 'none'; style-src 'unsafe-inline'; script-src {ReportAssets.PolicyHash(script)}; base-uri 'none'; form-action 'none'";
+        string admitted = $"style-src 'unsafe-inline'; script-src {ReportAssets.PolicyHash(script)}";
+        string style = $"\n{ReportAssets.Text("report.css")}{ReportAssets.Text("Browser.latent.css")}";
         return Html.Of(
             $"""
-            <!DOCTYPE html>
-            <html lang="en">
-            <head>
-            <meta charset="utf-8">
-            <meta name="viewport" content="width=device-width, initial-scale=1">
-            <meta http-equiv="Content-Security-Policy" content="{new Html(policy)}">
-            <title>{model.Run.Name}: sparse autoencoder report</title>
-            <style>
-            {new Html(ReportAssets.Text("report.css") + ReportAssets.Text("Browser.latent.css"))}</style>
-            </head>
+            {PageHead.Of($"{model.Run.Name}: sparse autoencoder report", admitted, style)}
             <body>
             <a class="skip" href="#results">Skip to the results</a>
             {Header(model)}

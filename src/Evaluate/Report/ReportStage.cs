@@ -61,19 +61,14 @@ public static class ReportStage
     private static List<ManifestOutput> Write(string runFolder)
     {
         RequireWhole(runFolder);
-        var model = ReportModel.Read(runFolder);
         string folder = Path.Combine(runFolder, "report");
-        List<ManifestOutput> outputs =
-        [
-            .. model.Saes.SelectMany(sae =>
-                FeatureFiles.TryOpen(runFolder, sae.HookAndSae, "Run the pipeline again") is { } features
-                    ? BrowserFolder.Write(folder, model.Run.Name, sae, features)
-                    : []
-            ),
-        ];
+        var outputs = new List<ManifestOutput>();
+        var model = new RunFolderReader(runFolder).Read(
+            (run, sae, features) => outputs.AddRange(BrowserFolder.Write(folder, run.Name, sae, features))
+        );
         // The page with the links is written after what they lead to.
         var page = AtomicFile.WriteText(Path.Combine(folder, PageName), ReportPage.Render(model));
-        return [ManifestOutput.Of(PageName, page), .. outputs];
+        return [ManifestOutput.Of(PageName, page), .. outputs.OrderBy(output => output.Name, StringComparer.Ordinal)];
     }
 
     /// <summary>Browsers and blocks of an earlier evaluation would be found beside those of this one.</summary>

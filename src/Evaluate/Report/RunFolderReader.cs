@@ -3,6 +3,8 @@ using System.Text.Json;
 using Pipeline.Evaluate.Report.Browser;
 using Pipeline.Evaluate.Scaling;
 using Pipeline.Shared;
+using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Tokens;
 
 namespace Pipeline.Evaluate.Report;
 
@@ -19,16 +21,14 @@ internal sealed class RunFolderReader(string runFolder)
     /// <summary>Latents of each SAE that the page shows itself.</summary>
     private const int Highlights = 3;
 
-    private static readonly JsonSerializerOptions s_indented = new()
-    {
-        WriteIndented = true,
-        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
-
-    public ReportModel Read()
+    /// <param name="onFeatures">
+    /// Given each SAE with latents described while its files are open, which are large: those of all SAEs never are at once.
+    /// </param>
+    public ReportModel Read(Action<RunSummary, SaeResult, FeatureFiles>? onFeatures = null)
     {
         RunSummary run = ReadRun();
-        return new(run, ReadSaes()) { Scaling = ReadScaling(run) };
+        var saes = ReadSaes((sae, features) => onFeatures?.Invoke(run, sae, features));
+        return new(run, saes) { Scaling = ReadScaling(run) };
     }
 
     /// <summary>run.json and the harvest's totals.</summary>
@@ -47,6 +47,9 @@ internal sealed class RunFolderReader(string runFolder)
             ModelPath = model.Optional("path")?.AsString(),
             ModelHash = model.Optional("hash")?.AsString(),
             Text = run.Required("text").AsText(),
+            HasBos = run.Optional("pipeline")?.Optional("harvest")?.Optional("bos") is { } bos
+                ? bos.AsString() != Spelling.Of(BosPolicy.None)
+                : null,
             TokensHarvested = harvest.Required("tokens").AsInt64(),
             DocumentsHarvested = harvest.Required("documents").AsInt64(),
             Started = run.Required("started").AsString(),
@@ -55,7 +58,7 @@ internal sealed class RunFolderReader(string runFolder)
             Versions = run.Required("versions").AsTextEntries(),
             Machine = run.Required("machine").AsTextEntries(),
             PipelineJson = run.Optional("pipeline") is { } pipeline
-                ? JsonSerializer.Serialize(pipeline.Element, s_indented)
+                ? JsonSerializer.Serialize(pipeline.Element, RelaxedJson.Indented)
                 : null,
         };
     }
@@ -67,7 +70,7 @@ internal sealed class RunFolderReader(string runFolder)
             stage.Optional("status")?.AsString() ?? ""
         );
 
-    private IReadOnlyList<SaeResult> ReadSaes()
+    private IReadOnlyList<SaeResult> ReadSaes(Action<SaeResult, FeatureFiles> onFeatures)
     {
         List<string> folders = [.. SaeFolders("train").Union(SaeFolders("evaluate"))];
         if (folders.Count == 0)
@@ -77,7 +80,7 @@ internal sealed class RunFolderReader(string runFolder)
         return
         [
             .. folders
-                .Select(ReadSae)
+                .Select(folder => ReadSae(folder, onFeatures))
                 .OrderBy(s => s.Layer ?? int.MaxValue)
                 .ThenBy(s => s.Hook, StringComparer.Ordinal)
                 .ThenBy(s => s.Architecture, StringComparer.Ordinal)
@@ -100,7 +103,7 @@ internal sealed class RunFolderReader(string runFolder)
             : [];
     }
 
-    private SaeResult ReadSae(string hookAndSae)
+    private SaeResult ReadSae(string hookAndSae, Action<SaeResult, FeatureFiles> onFeatures)
     {
         string trainRemedy =
             $"{RerunStage("train")}, or remove {hookAndSae} from both stages if it is no longer wanted";
@@ -109,21 +112,26 @@ internal sealed class RunFolderReader(string runFolder)
         string[] parts = hookAndSae.Split('/');
         string hook = config.Optional("metadata")?.Optional("hook_name")?.AsString() ?? parts[0];
         JsonNodeReader metrics = Open($"evaluate/{hookAndSae}/metrics.json", evaluateRemedy);
-        return new SaeResult
+        var features = FeatureFiles.TryOpen(runFolder, hookAndSae, evaluateRemedy);
+        var sae = new SaeResult
         {
             Hook = hook,
             HookAndSae = hookAndSae,
             Layer = LayerOf(hook),
             Sae = parts[1],
             Architecture = config.Required("architecture").AsString(),
-            DIn = config.Required("d_in").AsInt32(),
             Features = config.Required("d_sae").AsInt32(),
             K = config.Optional("k")?.AsInt32(),
             Metrics = ReadMetrics(metrics),
             Details = MetricDetails.Read(metrics),
             Curve = ReadCurve($"train/{hookAndSae}/metrics.jsonl", trainRemedy),
-            Latents = ReadLatents(hookAndSae, evaluateRemedy),
+            Latents = features is null ? null : ReadLatents(features),
         };
+        if (features is not null)
+        {
+            onFeatures(sae, features);
+        }
+        return sae;
     }
 
     /// <summary><c>blocks.7.hook_resid_post</c> lies in layer 7.</summary>
@@ -203,24 +211,13 @@ internal sealed class RunFolderReader(string runFolder)
     private static TrainingPoint ReadPoint(JsonNodeReader line) =>
         new()
         {
-            Step = line.Required("step").AsInt64(),
             Tokens = line.Required("tokens").AsInt64(),
             Loss = line.OptionalDouble("loss"),
-            Mse = line.OptionalDouble("mse"),
-            AuxLoss = line.OptionalDouble("aux_loss"),
             Fvu = line.OptionalDouble("fvu"),
-            L0 = line.OptionalDouble("l0"),
-            LearningRate = line.OptionalDouble("learning_rate"),
-            DeadFraction = line.OptionalDouble("dead_fraction"),
         };
 
-    /// <summary>Null where the evaluation left no features.</summary>
-    private LatentsSummary? ReadLatents(string hookAndSae, string remedy)
+    private static LatentsSummary ReadLatents(FeatureFiles files)
     {
-        if (FeatureFiles.TryOpen(runFolder, hookAndSae, remedy) is not { } files)
-        {
-            return null;
-        }
         var columns = files.Columns;
         return new LatentsSummary
         {

@@ -1,6 +1,4 @@
 using System.Diagnostics;
-using System.Text.Encodings.Web;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
@@ -18,12 +16,6 @@ namespace Pipeline.Evaluate.Scaling;
 public static class ScalingStage
 {
     public const string LawName = "scaling.json";
-
-    private static readonly JsonSerializerOptions Indented = new()
-    {
-        WriteIndented = true,
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
 
     /// <summary>The stage's folder for one grid, compared with what it would be made from now.</summary>
     /// <param name="run">The run; it has a scaling section.</param>
@@ -83,7 +75,10 @@ public static class ScalingStage
             }
         );
         var json = ScalingJson.Of(grid, measured, fit, resamples);
-        var digest = AtomicFile.WriteText(Path.Combine(folder.Path, LawName), json.ToJsonString(Indented) + "\n");
+        var digest = AtomicFile.WriteText(
+            Path.Combine(folder.Path, LawName),
+            json.ToJsonString(RelaxedJson.Indented) + "\n"
+        );
         folder.Complete(
             [ManifestOutput.Of(LawName, digest)],
             new JsonObject { ["fit_error"] = fit.FitError, ["held_out_error"] = fit.HeldOutError },

@@ -42,15 +42,15 @@ public sealed class LatentProbe : IDisposable
     private readonly ConcurrentDictionary<ProbedSae, FeatureFiles?> described = [];
     private readonly Lock oneAtATime = new();
 
-    private LatentProbe(string runFolder, string modelFolder, string? expectedHash)
+    private LatentProbe(string runFolder, string modelFolder, RunSummary run)
     {
         this.runFolder = runFolder;
         var folder = ModelFolder.Open(modelFolder);
-        RequireSameModel(folder, expectedHash);
+        RequireSameModel(folder, run.ModelHash);
         Saes = FindSaes(runFolder);
         tokenizer = Tokenizers.Load(modelFolder);
         model = folder.Load();
-        prependBos = tokenizer.BosId is not null;
+        prependBos = tokenizer.BosId is not null && run.HasBos != false;
     }
 
     /// <summary>The run's SAEs, by hook and name.</summary>
@@ -65,7 +65,7 @@ public sealed class LatentProbe : IDisposable
     {
         var run = RunFolderReader.ReadRun(runFolder);
         string path = HubFolder.Resolve(run.ModelPath ?? run.ModelId, new NoProgress(), CancellationToken.None);
-        return new LatentProbe(runFolder, path, run.ModelHash);
+        return new LatentProbe(runFolder, path, run);
     }
 
     /// <summary>The latents that fire on each token; what is beyond <see cref="MaximumTokens"/> is cut off.</summary>

@@ -19,9 +19,9 @@ public class SparseKernelTests
     public void Kernels_agree_with_tensors(string kind)
     {
         using var scope = NewDisposeScope();
-        manual_seed(2);
-        var sae = Sae(kind);
-        var xBD = randn(300, D); // more than a chunk of rows
+        using var random = new Generator(2, CPU);
+        var sae = Sae(kind, random);
+        var xBD = randn(300, D, generator: random); // more than a chunk of rows
         xBD[7].zero_();
         var plain = sae.Encode(xBD);
         var expectedBF = sae.Dense(plain);
@@ -46,9 +46,10 @@ public class SparseKernelTests
     {
         using var scope = NewDisposeScope();
         using var none = no_grad();
+        using var random = new Generator(2, CPU);
         foreach (string kind in (string[])["topk", "standard"])
         {
-            var sae = Sae(kind);
+            var sae = Sae(kind, random);
 
             var latents = sae.Encode(empty(0, D));
 
@@ -57,12 +58,12 @@ public class SparseKernelTests
         }
     }
 
-    private static Autoencoder Sae(string kind)
+    private static Autoencoder Sae(string kind, Generator random)
     {
         // Views with an offset, and transposed ones, as files give them.
-        var W_enc = (0.2 * randn(F + 1, D)).narrow(0, 1, F);
-        var W_dec = (0.2 * randn(D, F)).t();
-        var (b_enc, b_dec) = ((randn(2 * F) - 1).narrow(0, F, F), randn(D));
+        var W_enc = (0.2 * randn(F + 1, D, generator: random)).narrow(0, 1, F);
+        var W_dec = (0.2 * randn(D, F, generator: random)).t();
+        var (b_enc, b_dec) = ((randn(2 * F, generator: random) - 1).narrow(0, F, F), randn(D, generator: random));
         return kind switch
         {
             "topk" => new TopKAutoencoder(W_enc, b_enc, W_dec, b_dec, 5),
@@ -71,11 +72,18 @@ public class SparseKernelTests
             {
                 Normalization = InputNormalization.LayerNorm,
                 SubtractsDecoderBias = false,
-                W_skip = 0.2 * randn(D, D),
+                W_skip = 0.2 * randn(D, D, generator: random),
             },
             "standard" => new StandardAutoencoder(W_enc, b_enc, W_dec, b_dec),
-            "gated" => new GatedAutoencoder(W_enc, b_enc, 0.2 * randn(F), randn(F), W_dec, b_dec),
-            _ => new JumpReluAutoencoder(W_enc, b_enc, rand(F), W_dec, b_dec),
+            "gated" => new GatedAutoencoder(
+                W_enc,
+                b_enc,
+                0.2 * randn(F, generator: random),
+                randn(F, generator: random),
+                W_dec,
+                b_dec
+            ),
+            _ => new JumpReluAutoencoder(W_enc, b_enc, rand(F, generator: random), W_dec, b_dec),
         };
     }
 

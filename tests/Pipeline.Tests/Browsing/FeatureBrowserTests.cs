@@ -159,6 +159,34 @@ public sealed class FeatureBrowserTests(Chromium chromium, PagesOnDisk pages) : 
     }
 
     [Fact]
+    public async Task What_taking_a_latent_away_does_stands_on_the_pages_of_those_it_was_tried_on()
+    {
+        await using var visit = await chromium.OpenAsync($"{pages.Browser}#latent=40");
+        var panel = visit.Page.Locator("section:has(h2:text-is('Taken away where it is highest'))");
+        await panel.WaitForAsync();
+        string[] figures = [.. await panel.Locator("dt, dd").AllInnerTextsAsync()];
+        figures
+            .Should()
+            .Equal(
+                "top token drop",
+                "0.125",
+                "predicted top token drop",
+                "2.500",
+                "random token drop",
+                "\u22120.063",
+                "correlation",
+                "–"
+            );
+        (await panel.Locator("dt").First.GetAttributeAsync("title")).Should().Be("fall of the logits");
+
+        await visit.Page.EvaluateAsync("() => { location.hash = '#latent=50'; }");
+        await Latent(visit, 50);
+        await visit.Page.WaitForSelectorAsync("#content .histogram");
+        (await panel.CountAsync()).Should().Be(0);
+        visit.Faults.Should().BeEmpty();
+    }
+
+    [Fact]
     public async Task A_neighbour_and_the_latents_before_and_after_are_links()
     {
         await using var visit = await chromium.OpenAsync($"{pages.Browser}#latent=130");

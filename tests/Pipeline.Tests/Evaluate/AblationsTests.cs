@@ -28,8 +28,8 @@ public class AblationsTests
             value.mul_(20); // far from uniform predictions
         }
         var hook = new HookPoint(1, site);
-        manual_seed(3);
-        var tokensBT = randint(32, [Contexts, 12], dtype: int64);
+        using var random = new Generator(3, CPU);
+        var tokensBT = randint(32, [Contexts, 12], dtype: int64, generator: random);
         var contexts = Enumerable
             .Range(0, Contexts)
             .Select(b => Array.ConvertAll(tokensBT[b].data<long>().ToArray(), token => (int)token))

@@ -53,8 +53,8 @@ public class BootstrapTests
     {
         using var scope = NewDisposeScope();
         var bootstrap = new Bootstrap(7, new Xoshiro256(1));
-        manual_seed(1);
-        var sumsND = randn(7, 3, float64);
+        using var random = new Generator(1, CPU);
+        var sumsND = randn(7, 3, float64, generator: random);
 
         double[] totalsRD = bootstrap.Totals(sumsND).data<double>().ToArray();
 
@@ -75,8 +75,8 @@ public class BootstrapTests
     public void Variances_of_resamples_are_those_of_the_tokens_drawn()
     {
         using var scope = NewDisposeScope();
-        manual_seed(1);
-        var xND = randn(30, 4) + 2;
+        using var random = new Generator(1, CPU);
+        var xND = randn(30, 4, generator: random) + 2;
         TokenPlace[] places = [.. Enumerable.Range(0, 30).Select(i => new TokenPlace(0, 0, i / 8))];
         var inputs = new InputSums(4);
         inputs.Add(places, xND.data<float>().ToArray());

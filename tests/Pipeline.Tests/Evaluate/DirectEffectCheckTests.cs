@@ -9,6 +9,9 @@ namespace Pipeline.Tests.Evaluate;
 
 public class DirectEffectCheckTests
 {
+    /// <summary>Of the model's 32.</summary>
+    private const int Vocabulary = 30;
+
     private static readonly HookPoint Last = new(2, HookSite.ResidPost);
 
     /// <summary>After the last block nothing stands between a small contribution and the logits but the final norm.</summary>
@@ -58,7 +61,7 @@ public class DirectEffectCheckTests
                 ];
                 var effectV = new DirectLogitEffect(model).Of(sae.W_dec[peak.Latent].unsqueeze(0))[0];
                 return (cleanV - withoutV)
-                    .index_select(0, effectV.topk(DirectEffectCheck.TopTokens).indexes)
+                    .index_select(0, effectV.narrow(0, 0, Vocabulary).topk(DirectEffectCheck.TopTokens).indexes)
                     .mean()
                     .item<float>();
             });
@@ -86,7 +89,7 @@ public class DirectEffectCheckTests
     {
         var sae = Sae(scale);
         int stops = 0;
-        var effects = new DirectEffectCheck(model, new HookedSae(hook, hook, sae)).Of(
+        var effects = new DirectEffectCheck(model, new HookedSae(hook, hook, sae), Vocabulary).Of(
             Peaks(sae, model, hook),
             24,
             () => stops++

@@ -16,13 +16,13 @@ public class DirectLogitEffectTests
     {
         using var scope = NewDisposeScope();
         using var none = no_grad();
-        manual_seed(2);
+        using var random = new Generator(2, CPU);
         var config = TinyModels.LlamaConfig(layers: 1) with { Norm = norm };
         var weights = TransformerInitialization.Random(config, seed: 1);
-        weights.FinalNorm.Weight.copy_(rand(16) + 0.5);
+        weights.FinalNorm.Weight.copy_(rand(16, generator: random) + 0.5);
         using var model = new Transformer(config, weights);
-        var directionsFD = randn(3, 16);
-        var residD = randn(16) * 10;
+        var directionsFD = randn(3, 16, generator: random);
+        var residD = randn(16, generator: random) * 10;
 
         var actualFV = new DirectLogitEffect(model).Of(directionsFD);
 

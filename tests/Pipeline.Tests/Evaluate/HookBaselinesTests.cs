@@ -16,10 +16,10 @@ public class HookBaselinesTests
     public void PCA_reconstructs_as_the_first_singular_vectors_do(int directions)
     {
         using var scope = NewDisposeScope();
-        manual_seed(4);
-        var xND = Rows(500);
+        using var random = new Generator(4, CPU);
+        var xND = Rows(500, random);
         using var components = PrincipalComponents.Fit(xND.split(64), () => { });
-        var newRD = Rows(20);
+        var newRD = Rows(20, random);
 
         var actualRD = components.Reconstruct(newRD, directions);
 
@@ -40,8 +40,8 @@ public class HookBaselinesTests
     {
         using var scope = NewDisposeScope();
         using var none = no_grad();
-        manual_seed(4);
-        var xND = Rows(2000);
+        using var random = new Generator(4, CPU);
+        var xND = Rows(2000, random);
         var hook = new HookPoint(1, HookSite.ResidPost);
         using var one = new HookBaselines(hook, PrincipalComponents.Fit([xND], () => { }), 7);
         using var same = new HookBaselines(hook, PrincipalComponents.Fit([xND], () => { }), 7);
@@ -61,9 +61,10 @@ public class HookBaselinesTests
     public void Equal_sizes_share_one_baseline_and_none_is_larger_than_what_there_is()
     {
         using var scope = NewDisposeScope();
+        using var random = new Generator(4, CPU);
         using var baselines = new HookBaselines(
             new HookPoint(0, HookSite.MlpOut),
-            PrincipalComponents.Fit([Rows(100)], () => { }),
+            PrincipalComponents.Fit([Rows(100, random)], () => { }),
             1
         );
 
@@ -76,5 +77,6 @@ public class HookBaselinesTests
     }
 
     /// <summary>Of twelve dimensions with standard deviations 12 to 1, far from the origin.</summary>
-    private static Tensor Rows(int rows) => (randn(rows, 12) * arange(12, 0, -1)) + 30;
+    private static Tensor Rows(int rows, Generator random) =>
+        (randn(rows, 12, generator: random) * arange(12, 0, -1)) + 30;
 }

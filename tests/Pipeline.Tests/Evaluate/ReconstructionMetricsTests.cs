@@ -73,11 +73,11 @@ public class ReconstructionMetricsTests
     public void One_reading_of_the_rows_gives_what_tensors_give(int width)
     {
         using var scope = NewDisposeScope();
-        manual_seed(5);
-        var x = randn(50, width) + 0.3;
+        using var random = new Generator(5, CPU);
+        var x = randn(50, width, generator: random) + 0.3;
         x[4].zero_();
-        var y = x + (0.2 * randn(50, width));
-        var latents = nn.functional.relu(randn(50, 9));
+        var y = x + (0.2 * randn(50, width, generator: random));
+        var latents = nn.functional.relu(randn(50, 9, generator: random));
         // However they are grouped, the total is of all.
         TokenPlace[] places =
         [

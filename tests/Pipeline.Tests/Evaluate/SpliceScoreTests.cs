@@ -47,9 +47,10 @@ public class SpliceScoreTests
         var zero = new SpliceScore();
         double loss = 0;
         long scored = 0;
+        using var random = new Generator(1, CPU);
         for (int batch = 0; batch < 3; batch++)
         {
-            var tokensBT = randint(32, [4, 12], dtype: int64);
+            var tokensBT = randint(32, [4, 12], dtype: int64, generator: random);
             var clean = CleanBatch.Run(model, tokensBT, new TokenPlace[48], [hook]);
             var x = clean.AtHook[hook];
             double[] lossR = clean.Score(model, [new(spliced, hook, replacement(x)), new(zero, hook, zeros_like(x))]);

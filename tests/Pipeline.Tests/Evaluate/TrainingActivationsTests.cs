@@ -48,8 +48,8 @@ public class TrainingActivationsTests
         using var folder = new TempFolder();
         float[] values = Shards.Values(2000, Width);
         using var activations = Open(folder, values);
-        manual_seed(1);
-        var W_dec = nn.functional.normalize(randn(20, Width), dim: 1);
+        using var random = new Generator(1, CPU);
+        var W_dec = nn.functional.normalize(randn(20, Width, generator: random), dim: 1);
         var sae = new StandardAutoencoder(W_dec, zeros(20) - 2, W_dec, zeros(Width));
         var silent = sae with { b_enc = zeros(20) - 1e6f };
 

@@ -16,10 +16,10 @@ public class NextTokenTests
     {
         using var scope = NewDisposeScope();
         using var none = no_grad();
-        manual_seed(1);
-        var cleanRV = randn(6, vocabulary) * 5;
-        var otherRV = cleanRV + (randn(6, vocabulary) * 2);
-        var targetsR = randint(vocabulary, [6], dtype: int64);
+        using var random = new Generator(1, CPU);
+        var cleanRV = randn(6, vocabulary, generator: random) * 5;
+        var otherRV = cleanRV + (randn(6, vocabulary, generator: random) * 2);
+        var targetsR = randint(vocabulary, [6], dtype: int64, generator: random);
 
         var kernel = NextToken.ByKernel(cleanRV.clone(), targetsR);
         var plain = NextToken.ByTensors(cleanRV.to(float64), targetsR);
@@ -40,8 +40,8 @@ public class NextTokenTests
     {
         using var scope = NewDisposeScope();
         using var model = TinyModels.Llama(layers: 2);
-        manual_seed(1);
-        var tokensBT = randint(32, [3, 16], dtype: int64);
+        using var random = new Generator(1, CPU);
+        var tokensBT = randint(32, [3, 16], dtype: int64, generator: random);
         var withGradients = NextToken.Losses(model, model.ForwardResidual(tokensBT), tokensBT);
         using var none = no_grad();
 
@@ -63,8 +63,8 @@ public class NextTokenTests
         using var none = no_grad();
         var config = TinyModels.LlamaConfig(layers: 1) with { Vocabulary = Vocabulary, Width = 8, HeadWidth = 2 };
         using var model = new Transformer(config, TransformerInitialization.Random(config, seed: 1));
-        manual_seed(1);
-        var tokensBT = randint(Vocabulary, [5, 16], dtype: int64);
+        using var random = new Generator(1, CPU);
+        var tokensBT = randint(Vocabulary, [5, 16], dtype: int64, generator: random);
         var residBTD = model.ForwardResidual(tokensBT);
         var otherBTD = residBTD * 0.5;
 

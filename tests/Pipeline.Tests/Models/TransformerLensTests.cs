@@ -25,8 +25,8 @@ public sealed class TransformerLensTests : IDisposable
         using var none = no_grad();
         using var scope = NewDisposeScope();
         using var stored = StateDictFile.Open(TestData.Require("data", "models", "tiny_gpt2_e2e", "epoch_1.pt"));
-        manual_seed(1);
-        var tokensBT = randint(50_257, [2, 30], dtype: int64);
+        using var random = new Generator(1, CPU);
+        var tokensBT = randint(50_257, [2, 30], dtype: int64, generator: random);
 
         using var model = ModelFolder.Open(path).Load();
 
@@ -53,11 +53,11 @@ public sealed class TransformerLensTests : IDisposable
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
-        manual_seed(2);
-        Write(Tensors(layers: 1, heads: 2));
+        using var random = new Generator(2, CPU);
+        Write(Tensors(layers: 1, heads: 2, random));
         WriteSettings("d_model: 4, d_head: 2, d_vocab: 11, n_ctx: 9, n_layers: 1, act_fn: gelu");
         using var stored = StateDictFile.Open(folder["model.pt"]);
-        var tokensBT = randint(11, [3, 9], dtype: int64);
+        var tokensBT = randint(11, [3, 9], dtype: int64, generator: random);
 
         using var model = ModelFolder.Open(folder.Path).Load();
 
@@ -142,22 +142,23 @@ public sealed class TransformerLensTests : IDisposable
         StateDictWriter.Write(stream, "model", [.. tensors.Select(t => (t.Item1, (object)t.Item2))]);
     }
 
-    private static List<(string, Tensor)> Tensors(int layers, int heads)
+    private static List<(string, Tensor)> Tensors(int layers, int heads, Generator? random = null)
     {
         const int Width = 4;
         int head = Width / heads;
         var tensors = new List<(string, Tensor)>
         {
-            ("embed.W_E", randn(11, Width)),
-            ("pos_embed.W_pos", randn(9, Width)),
-            ("ln_final.w", randn(Width)),
-            ("ln_final.b", randn(Width)),
-            ("unembed.W_U", randn(Width, 11)),
-            ("unembed.b_U", randn(11)),
+            ("embed.W_E", randn(11, Width, generator: random)),
+            ("pos_embed.W_pos", randn(9, Width, generator: random)),
+            ("ln_final.w", randn(Width, generator: random)),
+            ("ln_final.b", randn(Width, generator: random)),
+            ("unembed.W_U", randn(Width, 11, generator: random)),
+            ("unembed.b_U", randn(11, generator: random)),
         };
         for (int layer = 0; layer < layers; layer++)
         {
-            void Add(string name, params long[] shape) => tensors.Add(($"blocks.{layer}.{name}", randn(shape)));
+            void Add(string name, params long[] shape) =>
+                tensors.Add(($"blocks.{layer}.{name}", randn(shape, generator: random)));
             foreach (string norm in new[] { "ln1", "ln2" })
             {
                 Add($"{norm}.w", Width);

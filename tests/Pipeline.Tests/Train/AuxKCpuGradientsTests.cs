@@ -23,9 +23,15 @@ public class AuxKCpuGradientsTests
     public void Loss_and_gradients_are_those_of_autograd(int batch, int width, int features, int dead, int auxK)
     {
         using var scope = NewDisposeScope();
-        manual_seed(5);
-        using var sae = NewSae(width, features);
-        using var fixture = new Fixture(sae, batch, auxK, randn(batch, width), randn(batch, width));
+        using var random = new Generator(5, CPU);
+        using var sae = NewSae(width, features, random);
+        using var fixture = new Fixture(
+            sae,
+            batch,
+            auxK,
+            randn(batch, width, generator: random),
+            randn(batch, width, generator: random)
+        );
 
         fixture.Compare([.. Enumerable.Range(0, features).Where(f => f * 7 % features < dead)]);
     }
@@ -34,10 +40,10 @@ public class AuxKCpuGradientsTests
     public void Activations_that_are_all_negative_leave_the_residual_and_no_gradient()
     {
         using var scope = NewDisposeScope();
-        manual_seed(5);
-        using var sae = NewSae(8, 20);
+        using var random = new Generator(5, CPU);
+        using var sae = NewSae(8, 20, random);
         sae.b_enc.requires_grad_(false).sub_(1000).requires_grad_(true);
-        using var fixture = new Fixture(sae, 10, 4, randn(10, 8), randn(10, 8));
+        using var fixture = new Fixture(sae, 10, 4, randn(10, 8, generator: random), randn(10, 8, generator: random));
 
         fixture.Compare([0, 3, 19]);
 
@@ -49,11 +55,11 @@ public class AuxKCpuGradientsTests
     public void Nothing_is_touched_where_none_is_dead_or_nothing_is_left_to_reconstruct()
     {
         using var scope = NewDisposeScope();
-        manual_seed(5);
-        using var sae = NewSae(8, 20);
-        using var one = new Fixture(sae, 1, 4, randn(1, 8), randn(1, 8)); // one row has no variance about its mean
-        using var exact = new Fixture(sae, 10, 4, randn(10, 8), zeros(10, 8));
-        using var living = new Fixture(sae, 10, 4, randn(10, 8), randn(10, 8));
+        using var random = new Generator(5, CPU);
+        using var sae = NewSae(8, 20, random);
+        using var one = new Fixture(sae, 1, 4, randn(1, 8, generator: random), randn(1, 8, generator: random)); // one row has no variance about its mean
+        using var exact = new Fixture(sae, 10, 4, randn(10, 8, generator: random), zeros(10, 8));
+        using var living = new Fixture(sae, 10, 4, randn(10, 8, generator: random), randn(10, 8, generator: random));
 
         one.Add([1, 2]).Should().Be(0);
         exact.Add([1, 2]).Should().Be(0);
@@ -68,9 +74,15 @@ public class AuxKCpuGradientsTests
     public void Buffers_used_again_for_more_and_for_fewer_dead_change_nothing()
     {
         using var scope = NewDisposeScope();
-        manual_seed(5);
-        using var sae = NewSae(24, 400);
-        using var fixture = new Fixture(sae, 200, 12, randn(200, 24), randn(200, 24));
+        using var random = new Generator(5, CPU);
+        using var sae = NewSae(24, 400, random);
+        using var fixture = new Fixture(
+            sae,
+            200,
+            12,
+            randn(200, 24, generator: random),
+            randn(200, 24, generator: random)
+        );
 
         foreach (int dead in new[] { 30, 390, 1, 100 })
         {
@@ -83,9 +95,15 @@ public class AuxKCpuGradientsTests
     public void However_work_falls_to_threads_every_bit_is_the_same()
     {
         using var scope = NewDisposeScope();
-        manual_seed(5);
-        using var sae = NewSae(200, 500);
-        using var fixture = new Fixture(sae, 1000, 40, randn(1000, 200), randn(1000, 200));
+        using var random = new Generator(5, CPU);
+        using var sae = NewSae(200, 500, random);
+        using var fixture = new Fixture(
+            sae,
+            1000,
+            40,
+            randn(1000, 200, generator: random),
+            randn(1000, 200, generator: random)
+        );
         int[] dead = [.. Enumerable.Range(0, 490)];
         double loss = fixture.Add(dead);
         Tensor[] gradients = [.. fixture.Parameters.Select(parameter => parameter.grad!.clone())];
@@ -100,12 +118,12 @@ public class AuxKCpuGradientsTests
         }
     }
 
-    private static TopKAutoencoder NewSae(int width, int features) =>
+    private static TopKAutoencoder NewSae(int width, int features, Generator random) =>
         new(
-            randn(features, width).requires_grad_(true),
-            randn(features).mul_(0.1).requires_grad_(true),
-            randn(features, width).requires_grad_(true),
-            randn(width).requires_grad_(true),
+            randn(features, width, generator: random).requires_grad_(true),
+            randn(features, generator: random).mul_(0.1).requires_grad_(true),
+            randn(features, width, generator: random).requires_grad_(true),
+            randn(width, generator: random).requires_grad_(true),
             1
         );
 

@@ -38,9 +38,9 @@ public class KSparseCpuGradientsTests
     public void Gradients_and_loss_are_those_of_autograd(int batch, int width, int features, int k, Form form)
     {
         using var scope = NewDisposeScope();
-        manual_seed(5);
-        using var sae = NewSae(width, features, k);
-        var xBD = randn(batch, width);
+        using var random = new Generator(5, CPU);
+        using var sae = NewSae(width, features, k, random);
+        var xBD = randn(batch, width, generator: random);
         var objective = Objective(form, k, features);
         var losses = objective.Of(sae, xBD, LossContext.Plain);
         losses.Total.backward();
@@ -87,9 +87,9 @@ public class KSparseCpuGradientsTests
     public void Rows_unlike_the_first_are_selected_alike(float first, float rest)
     {
         using var scope = NewDisposeScope();
-        manual_seed(8);
-        using var sae = NewSae(16, 64, 20);
-        var xBD = randn(300, 16);
+        using var random = new Generator(8, CPU);
+        using var sae = NewSae(16, 64, 20, random);
+        var xBD = randn(300, 16, generator: random);
         if (first < 0)
         {
             sae.b_enc.requires_grad_(false).sub_(8);
@@ -113,8 +113,8 @@ public class KSparseCpuGradientsTests
     public void Steps_of_both_paths_agree_with_dead_latents_among_them(Architecture architecture)
     {
         using var scope = NewDisposeScope();
-        manual_seed(9);
-        Tensor[] batches = [.. Enumerable.Range(0, 12).Select(_ => randn(64, 20))];
+        using var random = new Generator(9, CPU);
+        Tensor[] batches = [.. Enumerable.Range(0, 12).Select(_ => randn(64, 20, generator: random))];
         var config = new SaeConfig
         {
             Architecture = architecture,
@@ -168,13 +168,16 @@ public class KSparseCpuGradientsTests
     public void Losses_of_200_steps_are_those_of_the_dense_twin(Architecture architecture, int seed)
     {
         using var scope = NewDisposeScope();
-        manual_seed(seed);
-        var directionsGD = randn(40, 24);
+        using var random = new Generator((ulong)seed, CPU);
+        var directionsGD = randn(40, 24, generator: random);
         Tensor[] batches =
         [
             .. Enumerable
                 .Range(0, 200)
-                .Select(_ => nn.functional.relu(randn(16, 40) - 1.5).matmul(directionsGD) + (0.05 * randn(16, 24))),
+                .Select(_ =>
+                    nn.functional.relu(randn(16, 40, generator: random) - 1.5).matmul(directionsGD)
+                    + (0.05 * randn(16, 24, generator: random))
+                ),
         ];
         var config = new SaeConfig
         {
@@ -213,7 +216,8 @@ public class KSparseCpuGradientsTests
     public void A_row_that_is_not_finite_is_refused_by_number(float value)
     {
         using var scope = NewDisposeScope();
-        using var sae = NewSae(4, 8, 2);
+        using var random = new Generator(1, CPU);
+        using var sae = NewSae(4, 8, 2, random);
         var xBD = zeros(3, 4);
         xBD[1, 2] = value;
         using var kernel = new KSparseCpuGradients(sae, new KSparseObjective { K = 2 }, 3, null);
@@ -230,7 +234,8 @@ public class KSparseCpuGradientsTests
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
-        using var sae = NewSae(4, 8, 2);
+        using var random = new Generator(1, CPU);
+        using var sae = NewSae(4, 8, 2, random);
         sae.W_enc[5, 1] = float.PositiveInfinity;
         using var kernel = new KSparseCpuGradients(sae, new KSparseObjective { K = 2 }, 3, null);
 
@@ -250,12 +255,12 @@ public class KSparseCpuGradientsTests
             GroupWeights = form == Form.WeightedMatryoshka ? [0.5, 0.2, 0.3] : null,
         };
 
-    private static TopKAutoencoder NewSae(int width, int features, int k) =>
+    private static TopKAutoencoder NewSae(int width, int features, int k, Generator random) =>
         new(
-            randn(features, width).requires_grad_(true),
-            randn(features).mul_(0.1).requires_grad_(true),
-            randn(features, width).requires_grad_(true),
-            randn(width).requires_grad_(true),
+            randn(features, width, generator: random).requires_grad_(true),
+            randn(features, generator: random).mul_(0.1).requires_grad_(true),
+            randn(features, width, generator: random).requires_grad_(true),
+            randn(width, generator: random).requires_grad_(true),
             k
         );
 }

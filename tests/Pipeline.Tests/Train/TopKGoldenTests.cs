@@ -100,9 +100,9 @@ public class TopKGoldenTests
     public void The_worked_gradient_example_reproduces()
     {
         using var scope = NewDisposeScope();
-        manual_seed(42);
-        var x1 = rand(6);
-        var W1 = rand(6, 6).requires_grad_(true);
+        using var random = new Generator(42, CPU);
+        var x1 = rand(6, generator: random);
+        var W1 = rand(6, 6, generator: random).requires_grad_(true);
         var y1 = W1.matmul(x1);
         var (kept, indices) = y1.topk(3);
         kept.square().sum().backward();

@@ -118,6 +118,29 @@ public sealed class ViewTests : IClassFixture<FinishedRun>, IAsyncLifetime
     }
 
     [Fact]
+    public void Of_a_run_without_BOS_none_is_put_before_the_text()
+    {
+        string path = Path.Combine(run.Folder, "run.json");
+        string asItWas = File.ReadAllText(path);
+        var json = JsonNode.Parse(asItWas)!;
+        json["pipeline"]!["harvest"]!["bos"] = "none";
+        try
+        {
+            File.WriteAllText(path, json.ToJsonString());
+            using var without = LatentProbe.Open(run.Folder);
+
+            var tokens = without.Probe(without.Saes[0], "The river");
+
+            string.Concat(tokens.Select(token => token.Text)).Should().Be("The river");
+            tokens.Should().OnlyContain(token => !token.IsBos);
+        }
+        finally
+        {
+            File.WriteAllText(path, asItWas);
+        }
+    }
+
+    [Fact]
     public async Task A_text_longer_than_the_models_context_is_cut_off()
     {
         (await Latents(Hook, string.Concat(Enumerable.Repeat("The river follows. ", 100)))).Should().HaveCount(32);

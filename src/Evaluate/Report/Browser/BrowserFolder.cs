@@ -1,4 +1,3 @@
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using Pipeline.Evaluate.Features;
 using Pipeline.Shared.Artifacts;
@@ -17,9 +16,6 @@ internal static class BrowserFolder
 {
     private const string PageName = "index.html";
     private const string ColumnsName = "columns";
-
-    private static readonly JavaScriptEncoder s_encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
-    private static readonly JsonSerializerOptions s_relaxed = new() { Encoder = s_encoder };
 
     /// <summary>The browser's folder in the report's, with <c>/</c>.</summary>
     public static string NameOf(string hookAndSae) => $"features/{hookAndSae}";
@@ -68,10 +64,10 @@ internal static class BrowserFolder
     /// </summary>
     private static void WriteScript(Stream stream, string name, JsonElement json)
     {
-        string compact = JsonSerializer.Serialize(json, s_relaxed);
+        string compact = JsonSerializer.Serialize(json, RelaxedJson.Compact);
         using StreamWriter writer = new(stream, leaveOpen: true);
         writer.Write($"saeData(\"{name}\", ");
-        writer.Write(JsonSerializer.Serialize(compact, s_relaxed));
+        writer.Write(JsonSerializer.Serialize(compact, RelaxedJson.Compact));
         writer.Write(");\n");
     }
 }

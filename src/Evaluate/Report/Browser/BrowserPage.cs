@@ -23,19 +23,11 @@ internal static class BrowserPage
         string style =
             $"\n{ReportAssets.Text("report.css")}{ReportAssets.Text("Browser.latent.css")}{ReportAssets.Text("Browser.browser.css")}";
         string script = $"\n{ReportAssets.Text("Browser.latent.js")}{ReportAssets.Text("Browser.browser.js")}";
-        string policy =
-            $"default-src 'none'; script-src {ReportAssets.PolicyHash(script)} 'self'; style-src {ReportAssets.PolicyHash(style)}; base-uri 'none'; form-action 'none'";
+        string admitted =
+            $"script-src {ReportAssets.PolicyHash(script)} 'self'; style-src {ReportAssets.PolicyHash(style)}";
         return Html.Of(
             $"""
-            <!DOCTYPE html>
-            <html lang="en">
-            <head>
-            <meta charset="utf-8">
-            <meta name="viewport" content="width=device-width, initial-scale=1">
-            <meta http-equiv="Content-Security-Policy" content="{new Html(policy)}">
-            <title>{sae.Sae}, {sae.Hook}: latents</title>
-            <style>{new Html(style)}</style>
-            </head>
+            {PageHead.Of($"{sae.Sae}, {sae.Hook}: latents", admitted, style)}
             <body class="all">
             <header>
             <p class="crumbs muted"><a href="../../../index.html">{runName}</a> / {sae.Hook} / <a href="#">{sae.Sae}</a></p>

@@ -12,6 +12,9 @@ internal sealed class FeatureFiles
     private readonly string folder;
     private readonly string remedy;
 
+    /// <summary>Blocks that a single latent was asked of: a few, and asked for again.</summary>
+    private readonly Dictionary<int, JsonNodeReader> kept = [];
+
     private FeatureFiles(string runFolder, string folder, string remedy)
     {
         (this.runFolder, this.folder, this.remedy) = (runFolder, folder, remedy);
@@ -40,7 +43,42 @@ internal sealed class FeatureFiles
     }
 
     /// <summary>A block file as it is, after a check of what a page relies on.</summary>
-    public JsonNodeReader Block(int number)
+    public JsonNodeReader Block(int number) => kept.TryGetValue(number, out var block) ? block : ReadBlock(number);
+
+    /// <summary>One described latent, or null for one that is not described. Its block is kept.</summary>
+    public JsonNodeReader? Latent(int index)
+    {
+        int number = Columns.Block[index];
+        if (number < 0)
+        {
+            return null;
+        }
+        if (!kept.TryGetValue(number, out var block))
+        {
+            block = ReadBlock(number);
+            kept.Add(number, block);
+        }
+        return block.Required("latents").AsArray().Single(latent => latent.Required("index").AsInt32() == index);
+    }
+
+    /// <summary>Text around one token, with the latent's activation on each.</summary>
+    public static FeatureExample ReadExample(JsonNodeReader example)
+    {
+        string[] tokens = [.. example.Required("tokens").AsArray().Select(t => t.AsString())];
+        float[] activations = [.. example.Required("activations").AsArray().Select(a => (float)a.AsDouble())];
+        int peak = example.Required("peak").AsInt32();
+        if (tokens.Length != activations.Length)
+        {
+            throw example.Corrupt($"{tokens.Length} tokens and {activations.Length} activations", "one for each");
+        }
+        if (peak < 0 || peak >= tokens.Length)
+        {
+            throw example.Corrupt($"peak {peak}", $"the index of one of {tokens.Length} tokens");
+        }
+        return new FeatureExample(tokens, activations, peak);
+    }
+
+    private JsonNodeReader ReadBlock(int number)
     {
         var block = JsonNodeReader.Open(runFolder, $"{folder}/{FeatureDashboards.BlockName(number)}.json", remedy);
         var latents = block.Required("latents").AsArray();
@@ -58,29 +96,6 @@ internal sealed class FeatureFiles
             Check(latent);
         }
         return block;
-    }
-
-    /// <summary>One described latent, or null for one that is not described.</summary>
-    public JsonNodeReader? Latent(int index) =>
-        Columns.Block[index] is >= 0 and var block
-            ? Block(block).Required("latents").AsArray().Single(latent => latent.Required("index").AsInt32() == index)
-            : null;
-
-    /// <summary>Text around one token, with the latent's activation on each.</summary>
-    public static FeatureExample ReadExample(JsonNodeReader example)
-    {
-        string[] tokens = [.. example.Required("tokens").AsArray().Select(t => t.AsString())];
-        float[] activations = [.. example.Required("activations").AsArray().Select(a => (float)a.AsDouble())];
-        int peak = example.Required("peak").AsInt32();
-        if (tokens.Length != activations.Length)
-        {
-            throw example.Corrupt($"{tokens.Length} tokens and {activations.Length} activations", "one for each");
-        }
-        if (peak < 0 || peak >= tokens.Length)
-        {
-            throw example.Corrupt($"peak {peak}", $"the index of one of {tokens.Length} tokens");
-        }
-        return new FeatureExample(tokens, activations, peak);
     }
 
     private FeatureColumns ReadColumns()

@@ -216,12 +216,14 @@ Object.assign(window, { saeData: (/** @type {string} */ name, /** @type {string}
     });
   }
 
-  function directEffect(/** @type {Record<string, unknown> | null | undefined} */ effect, /** @type {Record<string, string>} */ about) {
+  /** Nothing for a latent that was not taken away. */
+  function directEffect(/** @type {DirectEffect | null | undefined} */ effect, /** @type {Record<string, string>} */ about) {
     if (!effect) return [];
-    return [panel("Direct effect", about.direct_effect ?? "", el("dl", { class: "pairs" }, ...Object.entries(effect).flatMap(([name, found]) => [
-      el("dt", { title: about[name] ?? "" }, name.replaceAll("_", " ")),
-      el("dd", {}, typeof found === "number" || found === null ? number(found) : typeof found === "string" ? found : JSON.stringify(found)),
-    ])))];
+    return [panel("Taken away where it is highest", about.direct_effect ?? "", el("dl", { class: "pairs" },
+      ...Object.entries(effect).flatMap(([name, found]) => [
+        el("dt", { title: about[`direct_effect.${name}`] ?? "" }, name.replaceAll("_", " ")),
+        el("dd", {}, number(found)),
+      ])))];
   }
 
   function describe(/** @type {Latent} */ full) {

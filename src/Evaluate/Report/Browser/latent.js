@@ -9,11 +9,12 @@
  * @typedef {{token: string, value: number}} Effect
  * @typedef {{latent: number, value: number}} Neighbour
  * @typedef {{tokens: (string | null)[], can_pad_start: boolean, activation: number}} Pattern
+ * @typedef {Record<"top_token_drop" | "predicted_top_token_drop" | "random_token_drop" | "correlation", number | null>} DirectEffect
  * @typedef {{precision: number | null, recall: number | null, f1: number | null, patterns: Pattern[]}} N2G
  * @typedef {{
  *   index: number, density: number, max_activation: number, mean_activation: number, dead: boolean, dense: boolean,
  *   histogram: {edges: number[], counts: number[]}, top_logits: Effect[], bottom_logits: Effect[],
- *   nearest_cosine: Neighbour[], nearest_coactivation: Neighbour[], direct_effect?: Record<string, unknown> | null,
+ *   nearest_cosine: Neighbour[], nearest_coactivation: Neighbour[], direct_effect?: DirectEffect | null,
  *   n2g: N2G | null, top: Example[], quantiles: {from: number, to: number, count: number, examples: Example[]}[]
  * }} Latent
  */

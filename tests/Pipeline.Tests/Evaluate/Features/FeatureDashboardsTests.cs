@@ -194,6 +194,25 @@ public sealed class FeatureDashboardsTests : IDisposable
             );
     }
 
+    [Fact]
+    public void Latents_that_were_taken_away_have_what_came_of_it_and_the_others_null()
+    {
+        DirectEffect[] effects = [new(3, 0.1, 0.2, double.NaN, 1 / 3.0), new(8, 1, 2, 3, 0.5)];
+
+        Publish("run", new RandomCodes(6, 12, 5, 4), RandomSae(5), new(FeatureCount.All, 0, 3), effects: effects);
+
+        var found = Latents("run").Select(latent => latent["direct_effect"]).ToList();
+        found[3]!
+            .ToJsonString()
+            .Should()
+            .Be(
+                """{"top_token_drop":0.1,"predicted_top_token_drop":0.2,"random_token_drop":null,"correlation":0.33333334}"""
+            );
+        found.Where((_, latent) => latent != 3).Should().OnlyContain(other => other == null);
+        var definitions = Index("run")["definitions"]!.AsObject().Select(entry => entry.Key);
+        definitions.Should().Contain(found[3]!.AsObject().Select(figure => $"direct_effect.{figure.Key}"));
+    }
+
     [Theory]
     [InlineData(0, 0)]
     [InlineData(2, 0)] // within a block, among the latents that N2G describes
@@ -236,7 +255,8 @@ public sealed class FeatureDashboardsTests : IDisposable
         RandomCodes codes,
         Autoencoder sae,
         DashboardSettings settings,
-        Action<int>? before = null
+        Action<int>? before = null,
+        IReadOnlyList<DirectEffect>? effects = null
     )
     {
         using var none = no_grad();
@@ -249,7 +269,8 @@ public sealed class FeatureDashboardsTests : IDisposable
             new Letters(),
             settings,
             codes.Examples(),
-            codes.Sample()
+            codes.Sample(),
+            effects ?? []
         );
         return dashboards.Publish(stage, (done, _) => before?.Invoke(done));
     }

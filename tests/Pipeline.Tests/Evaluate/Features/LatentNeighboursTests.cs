@@ -14,8 +14,8 @@ public class LatentNeighboursTests
     public void Cosines_are_those_of_the_full_matrix(int features, int width)
     {
         using var scope = NewDisposeScope();
-        manual_seed(4);
-        var decoderFD = randn(features, width) * rand(features, 1) * 10;
+        using var random = new Generator(4, CPU);
+        var decoderFD = randn(features, width, generator: random) * rand(features, 1, generator: random) * 10;
         var unitFD = nn.functional.normalize(decoderFD, dim: 1);
         float[] cosinesFF = [.. unitFD.matmul(unitFD.t()).data<float>()];
         using var neighbours = new LatentNeighbours(decoderFD, Empty(features));

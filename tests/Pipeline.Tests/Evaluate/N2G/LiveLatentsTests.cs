@@ -23,7 +23,13 @@ public class LiveLatentsTests
         var tokenizer = Tokenizers.Load(Folder);
         int[] text = [.. tokenizer.Encode("The river flows through the town, and the town was named after the river.")];
         int[][] lists = [.. Enumerable.Range(1, text.Length).Select(n => text[..n])];
-        var sae = new StandardAutoencoder(randn(8, 256), zeros(8), randn(8, 256), zeros(256));
+        using var random = new Generator(1, CPU);
+        var sae = new StandardAutoencoder(
+            randn(8, 256, generator: random),
+            zeros(8),
+            randn(8, 256, generator: random),
+            zeros(256)
+        );
         var live = new LiveLatents(model, Hook, sae);
 
         float[] together = live.OfLastTokens(lists, latent: 3);

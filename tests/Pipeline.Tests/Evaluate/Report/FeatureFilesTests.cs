@@ -75,6 +75,17 @@ public sealed class FeatureFilesTests : IDisposable
     }
 
     [Fact]
+    public void A_block_that_a_latent_was_asked_of_is_not_read_again()
+    {
+        FeatureFiles files = Open()!;
+        files.Latent(10)!.Value.Required("index").AsInt32().Should().Be(10);
+        File.Delete(_run.PathOf(FirstBlock));
+
+        files.Latent(20)!.Value.Required("index").AsInt32().Should().Be(20);
+        files.Block(0).Required("latents").AsArray().Should().HaveCount(64);
+    }
+
+    [Fact]
     public void A_block_with_other_latents_than_the_index_says_is_refused()
     {
         Change(latent => latent["index"] = 11);

@@ -112,11 +112,12 @@ internal static class FeatureFolder
                     n2g_f1 = all.Select(i => blockOf.ContainsKey(i) ? F1(i) : (double?)null),
                     block = all.Select(i => blockOf.GetValueOrDefault(i, -1)),
                 },
-                definitions = new
+                definitions = new Dictionary<string, string>
                 {
-                    density = "share of the evaluated tokens on which the latent fires",
-                    n2g_f1 = "harmonic mean of the precision and recall of the latent's patterns",
-                    nearest_coactivation = "tokens on which both fire / tokens on which either does",
+                    ["density"] = "share of the evaluated tokens on which the latent fires",
+                    ["n2g_f1"] = "harmonic mean of the precision and recall of the latent's patterns",
+                    ["nearest_coactivation"] = "tokens on which both fire / tokens on which either does",
+                    ["direct_effect.top_token_drop"] = "fall of the logits",
                 },
             }
         );
@@ -174,7 +175,16 @@ internal static class FeatureFolder
             ["bottom_logits"] = Effects(-1),
             ["nearest_cosine"] = Near(0.7),
             ["nearest_coactivation"] = Near(0.4),
-            ["direct_effect"] = null,
+            ["direct_effect"] =
+                i % 20 == 0
+                    ? new JsonObject
+                    {
+                        ["top_token_drop"] = 0.125,
+                        ["predicted_top_token_drop"] = 2.5,
+                        ["random_token_drop"] = -0.0625,
+                        ["correlation"] = null,
+                    }
+                    : null,
             ["n2g"] = new JsonObject
             {
                 ["precision"] = 0.9,

@@ -40,10 +40,10 @@ public sealed class ReportModelTests : IDisposable
         model.Run.TokensHarvested.Should().Be(200_000);
         model.Run.Stages.Should().HaveCount(3).And.Contain(new StageTiming("report", null, "running"));
         SaeResult topK = model.Saes[1];
-        (topK.DIn, topK.Features, topK.K).Should().Be((768, 1024, 32));
+        (topK.Features, topK.K).Should().Be((1024, 32));
         topK.Curve.Should().HaveCount(50);
         topK.Curve[^1].Tokens.Should().Be(50 * 2048);
-        topK.Curve[0].AuxLoss.Should().BeNull();
+        topK.Curve[0].Loss.Should().NotBeNull();
         topK.Metrics.LossRecovered.Should().Be(0.9898);
         topK.Metrics.Density.Counts.Should().Equal(11, 203, 640, 157, 0);
         LatentsSummary latents = topK.Latents!;

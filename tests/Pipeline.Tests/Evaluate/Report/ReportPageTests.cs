@@ -255,7 +255,6 @@ public sealed partial class ReportPageTests : IDisposable
             Sae = "topk-8-k1",
             HookAndSae = "hook_embed/topk-8-k1",
             Architecture = "topk",
-            DIn = 4,
             Features = 8,
             Metrics = new SaeMetrics { Tokens = 0, Density = new DensityHistogram([], []) },
         };
