@@ -439,6 +439,23 @@ public sealed class HubClientTests
     }
 
     [Fact]
+    public void Hashing_a_partial_file_ends_when_cancelled_and_leaves_it_to_the_next()
+    {
+        using var folder = new TempFolder();
+        byte[] content = HubTest.Bytes(3_000_000);
+        var file = new HubFile("big.bin", content.Length, new Offered("big.bin", content, IsLfs: true).ETag);
+        TempFolder.Overwrite(folder["blob.incomplete"], content.AsSpan(0, 2_000_000));
+
+        var takeUp = () => new PartialBlob(folder["blob"], file, new CancellationToken(canceled: true)).Dispose();
+
+        takeUp.Should().Throw<OperationCanceledException>();
+        using var next = new PartialBlob(folder["blob"], file, CancellationToken.None);
+        next.Length.Should().Be(2_000_000);
+        next.Append(content.AsSpan(2_000_000));
+        next.TryPublish().Should().BeTrue();
+    }
+
+    [Fact]
     public void Another_path_than_an_hf_name_stays_as_it_is() =>
         HubFolder.Resolve("data/text", null!, CancellationToken.None).Should().Be("data/text");
 

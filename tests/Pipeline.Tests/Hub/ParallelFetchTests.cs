@@ -189,6 +189,27 @@ public sealed class ParallelFetchTests
         test.ShouldBeSound();
     }
 
+    [Fact]
+    public async Task Sizes_that_add_up_to_more_than_a_number_holds_end_in_a_typed_error()
+    {
+        await using var test = await HubTest.StartAsync();
+        test.Server.Listing =
+        [
+            .. AddFiles(test, 2)
+                .Select(file =>
+                {
+                    var entry = HubServer.Entry(file);
+                    entry["size"] = long.MaxValue;
+                    return entry;
+                }),
+        ];
+
+        var fetch = () => FetchAsync(test);
+
+        (await fetch.Should().ThrowAsync<StageFailedException>()).WithMessage("*.bin*contradicts itself: size*");
+        test.ShouldBeSound();
+    }
+
     private static Offered AddFile(HubTest test, int number) =>
         test.Server.Add($"{number}.bin", HubTest.Bytes(Size, (ulong)number));
 
