@@ -7,7 +7,7 @@ internal sealed class FetchProgress(IProgressSink sink, string task, IReadOnlyLi
 
     private readonly Lock gate = new();
     private readonly Dictionary<HubFile, long> arrived = [];
-    private readonly long total = files.Sum(file => file.Size);
+    private readonly double total = files.Sum(file => (double)file.Size); // what a listing says may be too much for a long
     private long done;
     private long shown;
 

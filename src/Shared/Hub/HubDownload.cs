@@ -37,7 +37,7 @@ internal sealed class HubDownload(
             progress.Set(file, file.Size);
             return;
         }
-        using var partial = new PartialBlob(cache.Blob(file.ETag), file);
+        using var partial = new PartialBlob(cache.Blob(file.ETag), file, cancel);
         for (int i = 0; i < HashTries; i++)
         {
             progress.Set(file, partial.Length);

@@ -11,12 +11,16 @@ internal sealed class HubTransientException(string message, TimeSpan? wait = nul
 {
     public TimeSpan? Wait => wait;
 
-    /// <summary>The hub's name has no address, or no network leads to it: a machine without network, if it lasts.</summary>
+    /// <summary>The hub's name has no address, no network leads to it, or nothing answers: a machine without network, if it lasts.</summary>
     public bool IsNoWay =>
-        InnerException is HttpRequestException e
-        && (
-            e.HttpRequestError == HttpRequestError.NameResolutionError
-            || e.InnerException
-                is SocketException { SocketErrorCode: SocketError.NetworkUnreachable or SocketError.HostUnreachable }
-        );
+        InnerException is TimeoutException
+        || InnerException is HttpRequestException e
+            && (
+                e.HttpRequestError == HttpRequestError.NameResolutionError
+                || e.InnerException
+                    is SocketException
+                    {
+                        SocketErrorCode: SocketError.NetworkUnreachable or SocketError.HostUnreachable
+                    }
+            );
 }

@@ -22,33 +22,26 @@ internal sealed class PartialBlob : IDisposable
     private readonly BlobHash hash;
     private long flushed;
 
-    /// <summary>Takes up what an earlier process left of <paramref name="file"/>.</summary>
+    /// <summary>Takes up what an earlier process left of <paramref name="file"/>, which is hashed again.</summary>
     /// <param name="finalPath">The blob's final path; the caller holds its lock.</param>
     /// <param name="file">What the bytes must become.</param>
-    public PartialBlob(string finalPath, HubFile file)
+    /// <param name="cancel">Ends the hashing, which takes minutes for a hundred gigabytes; nothing is lost.</param>
+    public PartialBlob(string finalPath, HubFile file, CancellationToken cancel)
     {
         FinalPath = finalPath;
         this.file = file;
         path = finalPath + ".incomplete";
         hash = new BlobHash(file);
         stream = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
-        if (stream.Length > file.Size)
+        try
         {
-            stream.SetLength(0);
+            TakeUp(cancel);
         }
-        long there = stream.Length;
-        byte[] buffer = new byte[(int)Math.Min(ReadBytes, Math.Max(there, 1))];
-        while (Length < there)
+        catch
         {
-            int read = stream.Read(buffer, 0, (int)Math.Min(buffer.Length, there - Length));
-            if (read == 0)
-            {
-                throw new EndOfStreamException($"{path} was cut while it was read");
-            }
-            hash.Append(buffer.AsSpan(0, read));
-            Length += read;
+            Dispose();
+            throw;
         }
-        flushed = Length;
     }
 
     public string FinalPath { get; }
@@ -106,5 +99,27 @@ internal sealed class PartialBlob : IDisposable
     {
         stream.Dispose();
         hash.Dispose();
+    }
+
+    private void TakeUp(CancellationToken cancel)
+    {
+        if (stream.Length > file.Size)
+        {
+            stream.SetLength(0);
+        }
+        long there = stream.Length;
+        byte[] buffer = new byte[(int)Math.Min(ReadBytes, Math.Max(there, 1))];
+        while (Length < there)
+        {
+            cancel.ThrowIfCancellationRequested();
+            int read = stream.Read(buffer, 0, (int)Math.Min(buffer.Length, there - Length));
+            if (read == 0)
+            {
+                throw new EndOfStreamException($"{path} was cut while it was read");
+            }
+            hash.Append(buffer.AsSpan(0, read));
+            Length += read;
+        }
+        flushed = Length;
     }
 }

@@ -45,6 +45,17 @@ internal sealed class StallWatch : IDisposable
         {
             throw new HubTransientException($"nothing came for {limit.TotalSeconds:0} s", inner: e);
         }
+        catch (OperationCanceledException e) when (e.InnerException is TimeoutException timeout)
+        {
+            // HttpClient's own: what is sent to connect is swallowed, as behind many a cluster's firewall.
+            throw new HubTransientException($"the connection failed ({timeout.Message})", inner: timeout);
+        }
+        catch (HttpRequestException e)
+            when (e is { HttpRequestError: HttpRequestError.SecureConnectionError, InnerException: { } refusal })
+        {
+            // Its own message says "see inner exception"; the inner one says which certificate check failed.
+            throw new HubTransientException($"no secure connection ({refusal.Message})", inner: e);
+        }
         catch (Exception e) when (e is HttpRequestException or IOException)
         {
             throw new HubTransientException($"the connection failed ({e.Message})", inner: e);

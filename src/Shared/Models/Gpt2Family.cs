@@ -53,7 +53,7 @@ public sealed class Gpt2Family : ModelFamily, IWrittenFamily
             new(source.Load($"{prefix}{name}.weight", width), source.Load($"{prefix}{name}.bias", width));
         Linear LoadConv1D(string name, long inputs, long outputs) =>
             new(
-                LoadTransposed(source, $"{prefix}{name}.weight", inputs, outputs),
+                source.LoadTransposed($"{prefix}{name}.weight", inputs, outputs),
                 source.Load($"{prefix}{name}.bias", outputs)
             );
 

@@ -145,13 +145,6 @@ public abstract class ModelFamily
         return new(source.LoadJoined(Named("weight"), inputs), bias ? source.LoadJoined(Named("bias")) : null);
     }
 
-    /// <summary>A matrix that is stored [in, out].</summary>
-    protected static Tensor LoadTransposed(WeightSource source, string name, long inputs, long outputs)
-    {
-        ArgumentNullException.ThrowIfNull(source);
-        return source.LoadReordered(name, [inputs, outputs], stored => stored.t(), outputs, inputs);
-    }
-
     /// <summary>The MLP's usual width; a damaged configuration may have any.</summary>
     protected static int FourTimes(int width) => (int)Math.Min(4L * width, int.MaxValue);
 

@@ -148,7 +148,7 @@ public sealed class TransformerLensFamily : ModelFamily
             [.. Enumerable.Range(0, config.Layers).Select(i => LoadBlock(source, $"blocks.{i}", config))],
             LoadNorm(source, "ln_final", width),
             new Linear(
-                LoadTransposed(source, "unembed.W_U", width, config.Vocabulary),
+                source.LoadTransposed("unembed.W_U", width, config.Vocabulary),
                 source.Load("unembed.b_U", config.Vocabulary)
             )
         );
@@ -173,11 +173,11 @@ public sealed class TransformerLensFamily : ModelFamily
             ),
             LoadNorm(source, $"{block}.ln2", width),
             new Linear(
-                LoadTransposed(source, $"{block}.mlp.W_in", width, config.MlpWidth),
+                source.LoadTransposed($"{block}.mlp.W_in", width, config.MlpWidth),
                 source.Load($"{block}.mlp.b_in", config.MlpWidth)
             ),
             new Linear(
-                LoadTransposed(source, $"{block}.mlp.W_out", config.MlpWidth, width),
+                source.LoadTransposed($"{block}.mlp.W_out", config.MlpWidth, width),
                 source.Load($"{block}.mlp.b_out", width)
             )
         );

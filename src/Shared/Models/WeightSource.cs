@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Pipeline.Shared.Artifacts;
+using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Tensors;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -105,21 +106,33 @@ public sealed class WeightSource : IDisposable
     public Tensor LoadJoined(IReadOnlyList<(string Name, long Outputs)> names, params long[] rest)
     {
         ArgumentNullException.ThrowIfNull(names);
+        // Before the memory is taken, whose size may be a damaged configuration's.
+        ITensorFile[] files = [.. names.Select(part => Find(part.Name, [part.Outputs, .. rest]))];
         var joined = empty([names.Sum(part => part.Outputs), .. rest]);
         long from = 0;
-        foreach (var (name, outputs) in names)
+        foreach (var ((name, outputs), file) in names.Zip(files))
         {
             using var part = joined.narrow(0, from, outputs);
-            Find(name, [outputs, .. rest]).LoadFloat32Into(name, part);
+            file.LoadFloat32Into(name, part);
             from += outputs;
         }
         return OnDevice(joined);
     }
 
-    /// <summary>
-    /// A tensor that is stored in another order than it is kept in. It is read into a memory that all such tensors take in
-    /// turn: one of its own for each leaves holes behind that together take as much as the model.
-    /// </summary>
+    /// <summary>A matrix that is stored [in, out], as [out, in].</summary>
+    /// <param name="name">The tensor.</param>
+    /// <param name="inputs">Rows on disk.</param>
+    /// <param name="outputs">Rows that it gets.</param>
+    public unsafe Tensor LoadTransposed(string name, long inputs, long outputs)
+    {
+        using var scope = NewDisposeScope();
+        float* from = CpuKernels.Floats(ReadScratch(name, [inputs, outputs]));
+        var target = empty(outputs, inputs);
+        TransposeKernel.Transpose(from, inputs, outputs, CpuKernels.Floats(target), get_num_threads());
+        return OnDevice(target).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>A tensor that is stored in another order than it is kept in.</summary>
     /// <param name="name">The tensor.</param>
     /// <param name="stored">Its shape on disk.</param>
     /// <param name="order">A view of it in the wanted order.</param>
@@ -128,16 +141,23 @@ public sealed class WeightSource : IDisposable
     {
         ArgumentNullException.ThrowIfNull(stored);
         ArgumentNullException.ThrowIfNull(order);
-        var file = Find(name, stored);
+        using var scope = NewDisposeScope();
+        var ordered = order(ReadScratch(name, stored));
         var target = empty(kept);
-        using (NewDisposeScope())
-        {
-            var read = Scratch(target.numel()).view(stored);
-            file.LoadFloat32Into(name, read);
-            var ordered = order(read);
-            target.view(ordered.shape).copy_(ordered);
-        }
-        return OnDevice(target);
+        target.view(ordered.shape).copy_(ordered);
+        return OnDevice(target).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// A tensor as it is stored, in a memory that all tensors of another order take in turn: one of its own for each leaves
+    /// holes behind that together take as much as the model.
+    /// </summary>
+    private Tensor ReadScratch(string name, long[] stored)
+    {
+        var file = Find(name, stored);
+        var read = Scratch(stored.Aggregate(1L, (product, size) => product * size)).view(stored);
+        file.LoadFloat32Into(name, read);
+        return read;
     }
 
     private Tensor Scratch(long count)

@@ -4,9 +4,11 @@ using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Configuration;
 using Pipeline.Shared.Models;
+using Pipeline.Shared.Tensors;
 using Pipeline.Shared.Text;
 using Pipeline.Shared.Tokens;
 using Pipeline.Tests.Text;
+using static TorchSharp.torch;
 
 namespace Pipeline.Tests.Fuzzing;
 
@@ -183,6 +185,31 @@ public sealed class BombTests : IDisposable
             .Should()
             .Throw<CorruptArtifactException>()
             .WithMessage("*weight_map.a*");
+    }
+
+    [Fact]
+    public void A_shape_that_no_memory_holds_is_a_typed_error_however_the_tensor_is_loaded()
+    {
+        using var scope = NewDisposeScope();
+        string path = folder["model.safetensors"];
+        using (var stream = File.Create(path))
+        {
+            SafetensorsWriter.Write(stream, [("a", ones(2, 3))]);
+        }
+        using var source = WeightSource.Of(SafetensorsFile.Open(path), "the test", CPU);
+        const long Rows = 1L << 40;
+        Action[] loads =
+        [
+            () => source.Load("a", Rows, Rows),
+            () => source.LoadJoined([("a", Rows), ("a", Rows)], Rows),
+            () => source.LoadTransposed("a", Rows, Rows),
+            () => source.LoadReordered("a", [Rows, Rows], stored => stored, Rows, Rows),
+        ];
+
+        foreach (var load in loads)
+        {
+            load.Should().Throw<CorruptArtifactException>().WithMessage("*tensor a*[2, 3]*");
+        }
     }
 
     [Theory]

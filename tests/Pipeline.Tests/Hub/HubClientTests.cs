@@ -366,6 +366,51 @@ public sealed class HubClientTests
     }
 
     [Fact]
+    public async Task A_network_that_swallows_what_is_sent_is_no_network_and_not_an_interruption()
+    {
+        await using var test = await HubTest.StartAsync();
+        using var handler = new SocketsHttpHandler
+        {
+            UseProxy = false,
+            ConnectTimeout = TimeSpan.FromMilliseconds(20),
+            ConnectCallback = async (_, cancel) =>
+            {
+                await Task.Delay(Timeout.Infinite, cancel);
+                throw new System.Diagnostics.UnreachableException();
+            },
+        };
+        using var client = new HubClient(test.Options(), handler, test.Time);
+
+        var fetch = () => client.FetchAsync(HubReference.Parse(AtCommit), test);
+
+        (await fetch.Should().ThrowAsync<StageFailedException>()).WithMessage(
+            $"{AtCommit}: found no way to*sae fetch*--set model=FOLDER*HF_ENDPOINT*"
+        );
+        test.Time.Waits.Should().ContainSingle();
+    }
+
+    [Fact]
+    public async Task A_connection_that_cannot_be_made_secure_is_told_with_the_reason()
+    {
+        await using var test = await HubTest.StartAsync();
+        var secure = new UriBuilder(test.Server.Endpoint) { Scheme = "https" }.Uri; // the server speaks plain HTTP
+        using var client = new HubClient(
+            test.Options() with
+            {
+                Endpoint = secure,
+            },
+            new SocketsHttpHandler { UseProxy = false },
+            test.Time
+        );
+
+        var fetch = () => client.FetchAsync(HubReference.Parse(AtCommit), test);
+
+        var error = (await fetch.Should().ThrowAsync<StageFailedException>()).Which;
+        error.Message.Should().Contain("no secure connection (").And.NotContain("see inner exception");
+        test.ShouldBeSound(error.ToString());
+    }
+
+    [Fact]
     public async Task Cancelling_keeps_what_arrived()
     {
         await using var test = await HubTest.StartAsync();
@@ -391,6 +436,23 @@ public sealed class HubClientTests
         await fetch.Should().ThrowAsync<OperationCanceledException>();
         File.Exists(Path.Combine(test.RepositoryFolder, "blobs", file.ETag + ".incomplete")).Should().BeTrue();
         test.ShouldBeSound();
+    }
+
+    [Fact]
+    public void Hashing_a_partial_file_ends_when_cancelled_and_leaves_it_to_the_next()
+    {
+        using var folder = new TempFolder();
+        byte[] content = HubTest.Bytes(3_000_000);
+        var file = new HubFile("big.bin", content.Length, new Offered("big.bin", content, IsLfs: true).ETag);
+        TempFolder.Overwrite(folder["blob.incomplete"], content.AsSpan(0, 2_000_000));
+
+        var takeUp = () => new PartialBlob(folder["blob"], file, new CancellationToken(canceled: true)).Dispose();
+
+        takeUp.Should().Throw<OperationCanceledException>();
+        using var next = new PartialBlob(folder["blob"], file, CancellationToken.None);
+        next.Length.Should().Be(2_000_000);
+        next.Append(content.AsSpan(2_000_000));
+        next.TryPublish().Should().BeTrue();
     }
 
     [Fact]

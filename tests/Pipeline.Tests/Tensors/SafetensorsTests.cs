@@ -40,6 +40,48 @@ public class SafetensorsTests
         file.LoadFloat32("c").equal(tensors[2].Item2.to(float32)).all().item<bool>().Should().BeTrue();
     }
 
+    [Theory]
+    [InlineData(ScalarType.Float16)]
+    [InlineData(ScalarType.BFloat16)]
+    [InlineData(ScalarType.Float32)]
+    [InlineData(ScalarType.Float64)]
+    public void A_tensor_that_is_read_in_many_pieces_is_widened_as_libtorch_does(ScalarType type)
+    {
+        using var scope = NewDisposeScope();
+        using var folder = new TempFolder();
+        var stored = randn(1000, 1003).to(type);
+        string path = Write(
+            folder,
+            stream => SafetensorsWriter.Write(stream, [("before", ones(3)), ("a", stored), ("behind", ones(5))])
+        );
+
+        using var file = SafetensorsFile.Open(path);
+
+        file.LoadFloat32("a").equal(stored.to(float32)).all().item<bool>().Should().BeTrue();
+        file.LoadFloat32("behind").equal(ones(5)).all().item<bool>().Should().BeTrue();
+    }
+
+    [Theory]
+    [InlineData(ScalarType.BFloat16)]
+    [InlineData(ScalarType.Float32)]
+    public void A_file_that_is_cut_after_it_was_opened_is_a_typed_error_that_names_the_tensor(ScalarType type)
+    {
+        using var scope = NewDisposeScope();
+        using var folder = new TempFolder();
+        string path = Write(folder, stream => SafetensorsWriter.Write(stream, [("a", ones(1000, 1000).to(type))]));
+        using var file = SafetensorsFile.Open(path);
+        using (var cut = new FileStream(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
+        {
+            cut.SetLength(cut.Length - 1);
+        }
+
+        // Should().Throw would look into an AggregateException, which nobody else does.
+        Assert
+            .Throws<CorruptArtifactException>(() => file.LoadFloat32("a"))
+            .Message.Should()
+            .Match($"{path}: tensor a*end of the file*cut since it was opened*");
+    }
+
     [Fact]
     public void The_same_tensors_give_the_same_bytes()
     {
