@@ -20,6 +20,9 @@ public sealed class ActivationShardWriter : IDisposable
 
     private const int BatchBytes = 4 << 20;
 
+    /// <summary>Values looked at and then stored at a time: they stay in a core's cache meanwhile.</summary>
+    private const int StretchValues = 1 << 16;
+
     private readonly ActivationDtype dtype;
     private readonly ActivationCodec codec;
     private readonly ShardMetadata metadata;
@@ -91,11 +94,12 @@ public sealed class ActivationShardWriter : IDisposable
                 nameof(activationsTD)
             );
         }
-        RequireStorable(activationsTD);
         RequireRoom(rows);
+        int stretch = Math.Max(1, StretchValues / d);
         for (int at = 0; at < rows; )
         {
-            int n = Math.Min(batchRows - buffered, rows - at);
+            int n = Math.Min(Math.Min(batchRows - buffered, rows - at), stretch);
+            RequireStorable(activationsTD.Slice(at * d, n * d), at);
             tokensT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(tokens.AsSpan())[buffered..]);
             documentsT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(documents.AsSpan())[buffered..]);
             positionsT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(positions.AsSpan())[buffered..]);
@@ -168,7 +172,7 @@ public sealed class ActivationShardWriter : IDisposable
     private Int32Array Column(byte[] bytes) =>
         new(new ArrowBuffer(bytes.AsMemory(0, buffered * sizeof(int))), ArrowBuffer.Empty, buffered, 0, 0);
 
-    private void RequireStorable(ReadOnlySpan<float> valuesTD)
+    private void RequireStorable(ReadOnlySpan<float> valuesTD, int firstRow)
     {
         float limit = codec.Largest;
         if (valuesTD.IsEmpty || MathF.Abs(TensorPrimitives.MaxMagnitude(valuesTD)) <= limit)
@@ -183,7 +187,7 @@ public sealed class ActivationShardWriter : IDisposable
         float value = valuesTD[at];
         string where = string.Create(
             CultureInfo.InvariantCulture,
-            $"{metadata.Hook}: row {metadata.FirstTokenIndex + Rows + (at / metadata.DModel)}, value {at % metadata.DModel}"
+            $"{metadata.Hook}: row {metadata.FirstTokenIndex + Rows + firstRow + (at / metadata.DModel)}, value {at % metadata.DModel}"
         );
         throw new StageFailedException(
             (

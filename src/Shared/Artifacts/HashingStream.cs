@@ -11,10 +11,13 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
     private readonly IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
 
     /// <summary>
-    /// What is written goes to the disk in pieces of this size, while the writer's caller goes on with other work: at the
+    /// What is written goes to the disk when there is so much of it, while the writer's caller goes on with other work: at the
     /// end little is left to wait for.
     /// </summary>
-    private const long PieceBytes = 8 << 20;
+    private const long FlushBytes = 8 << 20;
+
+    /// <summary>What is hashed and handed to the system at a time, so that one finds in the core's cache what the other read.</summary>
+    private const int PieceBytes = 1 << 18;
 
     private long written;
     private long onDisk;
@@ -32,6 +35,17 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
 
     public override void Write(ReadOnlySpan<byte> buffer)
     {
+        while (!buffer.IsEmpty)
+        {
+            int length = Math.Min(PieceBytes, buffer.Length);
+            WritePiece(buffer[..length]);
+            buffer = buffer[length..];
+        }
+    }
+
+    private void WritePiece(ReadOnlySpan<byte> buffer)
+    {
+        hash.AppendData(buffer);
         try
         {
             file.Write(buffer);
@@ -40,9 +54,8 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
         {
             throw DiskFull.While(finalPath, written + buffer.Length, e);
         }
-        hash.AppendData(buffer);
         written += buffer.Length;
-        if (written - onDisk >= PieceBytes)
+        if (written - onDisk >= FlushBytes)
         {
             FlushToDisk();
         }
