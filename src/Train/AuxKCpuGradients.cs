@@ -64,7 +64,7 @@ internal sealed class AuxKCpuGradients(
     /// <param name="inputBD">What is encoded: x, or x - b_dec.</param>
     /// <param name="errorBD">x̂ - x.</param>
     /// <returns>The loss before its coefficient; 0 where nothing is dead, or nothing left to reconstruct.</returns>
-    public double Add(ReadOnlyMemory<int> deadN, float[] inputBD, float[] errorBD)
+    public unsafe double Add(ReadOnlyMemory<int> deadN, float* inputBD, float* errorBD)
     {
         double variance = deadN.IsEmpty ? 0 : Variance(errorBD);
         if (variance == 0)
@@ -124,12 +124,12 @@ internal sealed class AuxKCpuGradients(
     }
 
     /// <summary>Σ over D of the residual's variance about its mean over the batch.</summary>
-    private double Variance(float[] errorBD)
+    private unsafe double Variance(float* errorBD)
     {
         var meanD = new float[width];
         for (int row = 0; row < batch; row++)
         {
-            TensorPrimitives.Add(meanD, errorBD.AsSpan(row * width, width), meanD);
+            TensorPrimitives.Add(meanD, RowOf(errorBD, row), meanD);
         }
         TensorPrimitives.Divide(meanD, batch, meanD);
         Parallel.For(
@@ -138,7 +138,7 @@ internal sealed class AuxKCpuGradients(
             CpuKernels.Threads,
             row =>
             {
-                double distance = TensorPrimitives.Distance<float>(errorBD.AsSpan(row * width, width), meanD);
+                double distance = TensorPrimitives.Distance(RowOf(errorBD, row), meanD);
                 squaredB[row] = distance * distance;
             }
         );
@@ -170,8 +170,8 @@ internal sealed class AuxKCpuGradients(
         Pointers p,
         Shape shape,
         TilePointers tile,
-        float[] inputBD,
-        float[] errorBD,
+        float* inputBD,
+        float* errorBD,
         int first,
         int start,
         int count,
@@ -181,10 +181,10 @@ internal sealed class AuxKCpuGradients(
         int rowCount = Math.Min(count - start, TileRows);
         for (int row = 0; row < rowCount; row++)
         {
-            var input = inputBD.AsSpan((first + start + row) * width, width);
+            var input = RowOf(inputBD, first + start + row);
             DenseTile.Put(input, tile.Inputs, row, DenseTile.Rows);
             panels.Put(input, p.Inputs, start + row);
-            panels.Put(errorBD.AsSpan((first + start + row) * width, width), p.Errors, start + row);
+            panels.Put(RowOf(errorBD, first + start + row), p.Errors, start + row);
         }
         Encode(p, shape, tile, rowCount);
         for (int row = 0; row < rowCount; row++)
@@ -198,6 +198,8 @@ internal sealed class AuxKCpuGradients(
             squaredB[first + row] = SquareAndScale(p, row, scale);
         }
     }
+
+    private unsafe ReadOnlySpan<float> RowOf(float* valuesBD, int row) => new(valuesBD + ((long)row * width), width);
 
     private unsafe void Encode(Pointers p, Shape shape, TilePointers tile, int rowCount)
     {

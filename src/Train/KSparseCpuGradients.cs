@@ -35,12 +35,11 @@ internal sealed class KSparseCpuGradients(
     private readonly int k = objective.K;
     private readonly Group[] groups = GroupsOf(objective, sae.Features, batch, sae.Width);
     private readonly EncoderScreen screen = new(sae.Width, sae.Features, Simd.Best);
-    private readonly float[] centeredBD = new float[batch * sae.Width];
-    private readonly float[] errorBD = new float[batch * sae.Width]; // x̂ - x
+    private readonly AlignedMemory<float> centeredBD = new((long)batch * sae.Width);
+    private readonly AlignedMemory<float> errorBD = new((long)batch * sae.Width); // x̂ - x
     private readonly SparseRows kept = new(batch, batch * objective.K);
     private readonly float[] valueGradients = new float[batch * objective.K];
-    private readonly int[] firstEntryF = new int[sae.Features + 1];
-    private readonly (int Row, int Entry)[] byLatent = new (int, int)[batch * objective.K];
+    private readonly EntriesByLatent byLatent = new(sae.Features, batch * objective.K);
     private AuxKCpuGradients? auxK;
 
     /// <summary>Rows a call takes.</summary>
@@ -74,13 +73,14 @@ internal sealed class KSparseCpuGradients(
         var counts = new long[features];
         for (int f = 0; f < features; f++)
         {
-            counts[f] = firstEntryF[f + 1] - firstEntryF[f];
+            counts[f] = byLatent.Count(f);
         }
         return tensor(counts);
     }
 
     /// <summary>x - x̂ [B, D], a copy.</summary>
-    public Tensor ResidualBD() => tensor(errorBD, batch, width).neg_();
+    public unsafe Tensor ResidualBD() =>
+        tensor(new ReadOnlySpan<float>(errorBD.Pointer, batch * width).ToArray(), batch, width).neg_();
 
     /// <summary>Computes the loss and puts its gradients in place of those of the SAE's parameters.</summary>
     /// <param name="xBD">float32, contiguous, on the CPU, of the batch size given at construction.</param>
@@ -98,28 +98,31 @@ internal sealed class KSparseCpuGradients(
         Select(weights);
         Parallel.For(0, batch, parallel, row => DecodeRow(weights, row));
         SumUp();
-        SortEntriesByLatent();
         float scale = 2f / batch;
+        byLatent.Sort(kept, valueGradients, scale);
         var gradients = new GradientPointers(sae);
-        Parallel.For(0, features, parallel, f => LatentGradient(weights, gradients, f, scale));
+        Parallel.For(0, features, parallel, f => LatentGradient(weights, gradients, f));
         DecoderBiasGradient(weights, gradients, scale);
     }
 
     /// <summary>Adds the gradients of the dead latents' loss in its normalized form to those of <see cref="Compute"/>.</summary>
     /// <param name="deadF">Which latents are dead, bool [F]; none of them was kept.</param>
     /// <returns>The loss before its coefficient.</returns>
-    public double AddAuxK(Tensor deadF)
+    public unsafe double AddAuxK(Tensor deadF)
     {
         using var scope = NewDisposeScope();
         int[] deadN = [.. CpuKernels.ToArray<long>(deadF.nonzero()).Select(f => (int)f)];
         auxK ??= new AuxKCpuGradients(sae, objective.AuxK, objective.AuxCoefficient, batch, Rows, projectionEpsilon);
-        return auxK.Add(deadN, centeredBD, errorBD);
+        return auxK.Add(deadN, centeredBD.Pointer, errorBD.Pointer);
     }
 
     public void Dispose()
     {
         auxK?.Dispose();
         screen.Dispose();
+        centeredBD.Dispose();
+        errorBD.Dispose();
+        Array.ForEach(groups, group => group.Dispose());
     }
 
     private unsafe void Center(Pointers p, int row)
@@ -136,7 +139,7 @@ internal sealed class KSparseCpuGradients(
                 ).ToString()
             );
         }
-        var centered = centeredBD.AsSpan(row * width, width);
+        var centered = RowOf(centeredBD.Pointer, row);
         if (sae.SubtractsDecoderBias)
         {
             TensorPrimitives.Subtract(x, new ReadOnlySpan<float>(p.DecoderBias, width), centered);
@@ -161,23 +164,20 @@ internal sealed class KSparseCpuGradients(
                 ).ToString()
             );
         }
-        fixed (float* x = centeredBD)
+        if (objective.OverBatch)
         {
-            if (objective.OverBatch)
-            {
-                screen.SelectOverBatch(x, k, threads, kept);
-            }
-            else
-            {
-                screen.SelectOfEachRow(x, k, threads, kept);
-            }
+            screen.SelectOverBatch(centeredBD.Pointer, k, threads, kept);
+        }
+        else
+        {
+            screen.SelectOfEachRow(centeredBD.Pointer, k, threads, kept);
         }
     }
 
     /// <summary>x̂ of each prefix, what each contributes to the loss, and the gradient of each kept value.</summary>
     private unsafe void DecodeRow(Pointers p, int row)
     {
-        var error = errorBD.AsSpan(row * width, width);
+        var error = RowOf(errorBD.Pointer, row);
         TensorPrimitives.Subtract(
             new ReadOnlySpan<float>(p.DecoderBias, width),
             new ReadOnlySpan<float>(p.X + ((long)row * width), width),
@@ -186,50 +186,56 @@ internal sealed class KSparseCpuGradients(
         int entry = kept.FirstB[row];
         foreach (var group in groups)
         {
-            for (; entry < kept.EndB[row] && kept.Latents[entry] < group.End; entry++)
-            {
-                TensorPrimitives.MultiplyAdd(
-                    p.DecoderRow(kept.Latents[entry], width),
-                    kept.Values[entry],
-                    error,
-                    error
-                );
-            }
+            int end = EndOf(group, row, entry);
+            GatheredRows.Add(
+                p.Decoder,
+                kept.Latents.AsSpan(entry..end),
+                kept.Values.AsSpan(entry..end),
+                error,
+                Simd.Best
+            );
+            entry = end;
             group.SquaredErrorB[row] = TensorPrimitives.SumOfSquares<float>(error);
             if (groups.Length > 1)
             {
-                TensorPrimitives.Multiply(error, (float)group.Weight, group.ErrorOf(row));
+                TensorPrimitives.Multiply(error, (float)group.Weight, RowOf(group.ErrorBD, row));
             }
         }
         // A latent of a prefix is part of every longer one too.
         for (int g = groups.Length - 2; g >= 0; g--)
         {
-            var sum = groups[g].ErrorOf(row);
-            TensorPrimitives.Add(sum, groups[g + 1].ErrorOf(row), sum);
+            var sum = RowOf(groups[g].ErrorBD, row);
+            TensorPrimitives.Add(sum, RowOf(groups[g + 1].ErrorBD, row), sum);
         }
-        for (entry = kept.FirstB[row]; entry < kept.EndB[row]; entry++)
+        entry = kept.FirstB[row];
+        foreach (var group in groups)
         {
-            valueGradients[entry] = TensorPrimitives.Dot(
-                p.DecoderRow(kept.Latents[entry], width),
-                ErrorFor(kept.Latents[entry], row)
+            int end = EndOf(group, row, entry);
+            GatheredRows.Dot(
+                p.Decoder,
+                kept.Latents.AsSpan(entry..end),
+                RowOf(ErrorsFor(group), row),
+                valueGradients.AsSpan(entry..end),
+                Simd.Best
             );
+            entry = end;
         }
     }
 
-    /// <summary>Half the loss's gradient to a row's reconstruction, times B, as a latent has part in it.</summary>
-    private ReadOnlySpan<float> ErrorFor(int latent, int row)
+    /// <summary>The end of a row's entries in a prefix.</summary>
+    private int EndOf(Group group, int row, int entry)
     {
-        if (groups.Length == 1)
+        while (entry < kept.EndB[row] && kept.Latents[entry] < group.End)
         {
-            return errorBD.AsSpan(row * width, width);
+            entry++;
         }
-        int g = 0;
-        while (latent >= groups[g].End)
-        {
-            g++;
-        }
-        return groups[g].ErrorOf(row);
+        return entry;
     }
+
+    /// <summary>Half the loss's gradient to reconstructions, times B, as latents have part in it that a prefix has and no shorter one.</summary>
+    private unsafe float* ErrorsFor(Group group) => groups.Length == 1 ? errorBD.Pointer : group.ErrorBD;
+
+    private unsafe Span<float> RowOf(float* valuesBD, int row) => new(valuesBD + ((long)row * width), width);
 
     private void SumUp()
     {
@@ -251,53 +257,27 @@ internal sealed class KSparseCpuGradients(
         Reconstruction = groups[^1].SquaredError;
     }
 
-    /// <summary>Counting sort of the kept entries by latent; within a latent by row.</summary>
-    private void SortEntriesByLatent()
+    private unsafe void LatentGradient(Pointers p, GradientPointers g, int f)
     {
-        Array.Clear(firstEntryF);
-        for (int row = 0; row < batch; row++)
-        {
-            for (int entry = kept.FirstB[row]; entry < kept.EndB[row]; entry++)
-            {
-                firstEntryF[kept.Latents[entry] + 1]++;
-            }
-        }
-        for (int f = 0; f < features; f++)
-        {
-            firstEntryF[f + 1] += firstEntryF[f];
-        }
-        int[] next = firstEntryF[..features];
-        for (int row = 0; row < batch; row++)
-        {
-            for (int entry = kept.FirstB[row]; entry < kept.EndB[row]; entry++)
-            {
-                byLatent[next[kept.Latents[entry]]++] = (row, entry);
-            }
-        }
-    }
-
-    private unsafe void LatentGradient(Pointers p, GradientPointers g, int f, float scale)
-    {
-        if (firstEntryF[f] == firstEntryF[f + 1])
+        if (byLatent.Count(f) == 0)
         {
             Rows.TouchedF[f] = false;
             Rows.SquaredF[f] = 0;
             g.EncoderBias[f] = 0;
             return;
         }
-        var decoder = new Span<float>(g.Decoder + ((long)f * width), width);
-        var encoder = new Span<float>(g.Encoder + ((long)f * width), width);
+        var decoder = RowOf(g.Decoder, f);
+        var encoder = RowOf(g.Encoder, f);
         decoder.Clear();
         encoder.Clear();
-        float bias = 0;
-        foreach (var (row, entry) in byLatent.AsSpan(firstEntryF[f]..firstEntryF[f + 1]))
+        var group = groups[0];
+        for (int i = 1; f >= group.End; i++)
         {
-            float valueGradient = scale * valueGradients[entry];
-            TensorPrimitives.MultiplyAdd(ErrorFor(f, row), scale * kept.Values[entry], decoder, decoder);
-            TensorPrimitives.MultiplyAdd(centeredBD.AsSpan(row * width, width), valueGradient, encoder, encoder);
-            bias += valueGradient;
+            group = groups[i];
         }
-        g.EncoderBias[f] = bias;
+        GatheredRows.Add(ErrorsFor(group), byLatent.Rows(f), byLatent.Values(f), decoder, Simd.Best);
+        GatheredRows.Add(centeredBD.Pointer, byLatent.Rows(f), byLatent.Gradients(f), encoder, Simd.Best);
+        g.EncoderBias[f] = TensorPrimitives.Sum(byLatent.Gradients(f));
         Rows.Measure(f, encoder, decoder, p.DecoderRow(f, width), projectionEpsilon);
     }
 
@@ -308,7 +288,7 @@ internal sealed class KSparseCpuGradients(
         total.Clear();
         for (int row = 0; row < batch; row++)
         {
-            TensorPrimitives.MultiplyAdd(ErrorFor(0, row), scale, total, total);
+            TensorPrimitives.MultiplyAdd(RowOf(ErrorsFor(groups[0]), row), scale, total, total);
         }
         if (!sae.SubtractsDecoderBias)
         {
@@ -348,9 +328,9 @@ internal sealed class KSparseCpuGradients(
     /// <param name="weight">Of its error in the loss.</param>
     /// <param name="batch">B.</param>
     /// <param name="width">D.</param>
-    private sealed class Group(int end, double weight, int batch, int width)
+    private sealed class Group(int end, double weight, int batch, int width) : IDisposable
     {
-        private readonly Lazy<float[]> errorBD = new(() => new float[batch * width]);
+        private readonly Lazy<AlignedMemory<float>> errorBD = new(() => new((long)batch * width));
 
         public int End => end;
 
@@ -362,7 +342,66 @@ internal sealed class KSparseCpuGradients(
         public double[] SquaredErrorB { get; } = new double[batch];
 
         /// <summary>Errors of this prefix and all longer ones, weighted; where there is more than one.</summary>
-        public Span<float> ErrorOf(int row) => errorBD.Value.AsSpan(row * width, width);
+        public unsafe float* ErrorBD => errorBD.Value.Pointer;
+
+        public void Dispose()
+        {
+            if (errorBD.IsValueCreated)
+            {
+                errorBD.Value.Dispose();
+            }
+        }
+    }
+
+    /// <summary>What is kept, latent by latent; within a latent by row.</summary>
+    /// <param name="features">F.</param>
+    /// <param name="capacity">Entries at the most.</param>
+    private sealed class EntriesByLatent(int features, int capacity)
+    {
+        private readonly int[] firstF = new int[features + 1];
+        private readonly int[] nextF = new int[features];
+        private readonly int[] rows = new int[capacity];
+        private readonly float[] values = new float[capacity];
+        private readonly float[] gradients = new float[capacity];
+
+        public int Count(int f) => firstF[f + 1] - firstF[f];
+
+        /// <summary>Where a latent was kept.</summary>
+        public ReadOnlySpan<int> Rows(int f) => rows.AsSpan(firstF[f], Count(f));
+
+        /// <summary>Its values there, times the scale given.</summary>
+        public ReadOnlySpan<float> Values(int f) => values.AsSpan(firstF[f], Count(f));
+
+        /// <summary>The loss's gradients to them, times the scale given.</summary>
+        public ReadOnlySpan<float> Gradients(int f) => gradients.AsSpan(firstF[f], Count(f));
+
+        /// <summary>Counting sort.</summary>
+        public void Sort(SparseRows kept, float[] valueGradients, float scale)
+        {
+            Array.Clear(firstF);
+            for (int row = 0; row < kept.Rows; row++)
+            {
+                foreach (int latent in kept.Latents.AsSpan(kept.FirstB[row]..kept.EndB[row]))
+                {
+                    firstF[latent + 1]++;
+                }
+            }
+            for (int f = 0; f < features; f++)
+            {
+                nextF[f] = firstF[f];
+                firstF[f + 1] += firstF[f];
+            }
+            for (int row = 0; row < kept.Rows; row++)
+            {
+                for (int entry = kept.FirstB[row]; entry < kept.EndB[row]; entry++)
+                {
+                    int at = nextF[kept.Latents[entry]]++;
+                    rows[at] = row;
+                    values[at] = scale * kept.Values[entry];
+                    gradients[at] = scale * valueGradients[entry];
+                }
+            }
+        }
     }
 
     /// <summary>Where the values lie; the tensors outlive the call.</summary>

@@ -37,6 +37,17 @@ public static class KeepLargest
         ZeroBelow(bits, least, width);
     }
 
+    /// <summary>The <paramref name="k"/>-th largest value, or a smaller one that no more values reach; 0 where fewer are positive.</summary>
+    /// <param name="values">None is NaN.</param>
+    /// <param name="k">From 1.</param>
+    /// <param name="width">Which form runs.</param>
+    public static float LeastOf(ReadOnlySpan<float> values, int k, SimdWidth width)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(k, 1);
+        var bits = MemoryMarshal.Cast<float, int>(values);
+        return CountFrom(bits, 1, width) < k ? 0 : BitConverter.Int32BitsToSingle(LeastKept(bits, k, width));
+    }
+
     /// <summary>The bits of the k-th largest, or any smaller ones that as many values reach.</summary>
     private static int LeastKept(ReadOnlySpan<int> bits, int k, SimdWidth width)
     {

@@ -51,7 +51,7 @@ public unsafe class EncoderScreenTests
     )
     {
         var (W_encFD, biasesF, xBD) = Make(rows, width, features, data);
-        float[][] scores = Scores(W_encFD, biasesF, xBD, rows, width, features);
+        float[][] scores = Scores(W_encFD, biasesF, xBD, rows, width, features, simd);
         var kept = new SparseRows(rows, rows * k);
 
         Select(W_encFD, biasesF, xBD, width, features, k, simd, kept, overBatch: false);
@@ -85,7 +85,7 @@ public unsafe class EncoderScreenTests
     )
     {
         var (W_encFD, biasesF, xBD) = Make(rows, width, features, data);
-        float[][] scores = Scores(W_encFD, biasesF, xBD, rows, width, features);
+        float[][] scores = Scores(W_encFD, biasesF, xBD, rows, width, features, simd);
         var kept = new SparseRows(rows, rows * k);
 
         Select(W_encFD, biasesF, xBD, width, features, k, simd, kept, overBatch: true);
@@ -171,20 +171,29 @@ public unsafe class EncoderScreenTests
         return screen.Rescored;
     }
 
-    private static float[][] Scores(float[] W_encFD, float[] biasesF, float[] xBD, int rows, int width, int features) =>
-        [
-            .. Enumerable
-                .Range(0, rows)
-                .Select(row =>
-                    Enumerable
-                        .Range(0, features)
-                        .Select(f =>
-                            TensorPrimitives.Dot(W_encFD.AsSpan(f * width, width), xBD.AsSpan(row * width, width))
-                            + biasesF[f]
-                        )
-                        .ToArray()
-                ),
-        ];
+    private static float[][] Scores(
+        float[] W_encFD,
+        float[] biasesF,
+        float[] xBD,
+        int rows,
+        int width,
+        int features,
+        SimdWidth simd
+    )
+    {
+        int[] all = [.. Enumerable.Range(0, features)];
+        var scores = new float[rows][];
+        fixed (float* weights = W_encFD)
+        {
+            for (int row = 0; row < rows; row++)
+            {
+                scores[row] = new float[features];
+                GatheredRows.Dot(weights, all, xBD.AsSpan(row * width, width), scores[row], simd);
+                TensorPrimitives.Add(scores[row], biasesF, scores[row]);
+            }
+        }
+        return scores;
+    }
 
     private static (float[] W_encFD, float[] BiasesF, float[] XBD) Make(int rows, int width, int features, Data data)
     {

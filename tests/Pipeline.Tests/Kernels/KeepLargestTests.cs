@@ -49,6 +49,21 @@ public class KeepLargestTests
         }
     }
 
+    [Theory]
+    [InlineData(SimdWidth.Scalar)]
+    [InlineData(SimdWidth.Vector256)]
+    [InlineData(SimdWidth.Vector512)]
+    public void The_least_of_the_largest_is_reached_by_as_many(SimdWidth width)
+    {
+        float[] values = [.. Enumerable.Range(0, 37).Select(i => (i * 11 % 37) - 9f)]; // -9 to 27
+
+        for (int k = 1; k <= 27; k++)
+        {
+            values.Count(value => value >= KeepLargest.LeastOf(values, k, width)).Should().Be(k);
+        }
+        KeepLargest.LeastOf(values, 28, width).Should().Be(0);
+    }
+
     private static float[] Kept(float[] values, int k, SimdWidth width)
     {
         float[] kept = [.. values];

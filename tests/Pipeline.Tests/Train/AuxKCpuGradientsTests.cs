@@ -1,4 +1,5 @@
 using Pipeline.Shared.Autoencoders;
+using Pipeline.Shared.Kernels;
 using Pipeline.Train;
 using Pipeline.Train.Objectives;
 using TorchSharp;
@@ -137,17 +138,18 @@ public class AuxKCpuGradientsTests
 
         public Tensor[] Parameters => [sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec];
 
-        public double Add(int[] dead)
+        public unsafe double Add(int[] dead)
         {
             foreach (var parameter in Parameters)
             {
                 parameter.grad = full_like(parameter.detach(), Before);
             }
             kernel ??= new AuxKCpuGradients(sae, auxK, Coefficient, batch, rows, null);
+            using var scope = NewDisposeScope();
             return kernel.Add(
                 dead,
-                (xBD - sae.b_dec).detach().data<float>().ToArray(),
-                residualBD.neg().data<float>().ToArray()
+                CpuKernels.Floats((xBD - sae.b_dec).detach()),
+                CpuKernels.Floats(residualBD.detach().neg())
             );
         }
 

@@ -45,6 +45,10 @@ public sealed unsafe class EncoderScreen : IDisposable
     private readonly List<ScreenedRow> batchRows = [];
     private float[] gathered = [];
 
+    /// <summary>What rows of the last selection of each row's k had to reach: the next one's are guessed by them.</summary>
+    private readonly float[] sampledFloors = new float[SampledRows];
+    private int sampledK;
+
     /// <summary>Norm that int16 values of a row may have.</summary>
     private readonly float mostNorm;
 
@@ -136,14 +140,20 @@ public sealed unsafe class EncoderScreen : IDisposable
     {
         ArgumentNullException.ThrowIfNull(kept);
         rescored = 0;
+        int rows = kept.Rows;
         ForEachRow(
             xBD,
-            kept.Rows,
+            rows,
             k,
-            GuessFloors(xBD, kept.Rows, k, threads),
+            GuessFloors(xBD, rows, k, threads),
             threads,
             (row, found) =>
             {
+                int sample = (int)((long)row * SampledRows / rows);
+                if (row == RowOfSample(sample, rows))
+                {
+                    sampledFloors[sample] = FloorOverScale(found, k);
+                }
                 kept.FirstB[row] = row * k;
                 kept.EndB[row] = (row * k) + Rescore(xBD + ((long)row * width), found, row * k, k, kept);
             }
@@ -162,7 +172,7 @@ public sealed unsafe class EncoderScreen : IDisposable
         int rows = kept.Rows;
         while (batchRows.Count < rows)
         {
-            batchRows.Add(new ScreenedRow(this));
+            batchRows.Add(new ScreenedRow(simd));
         }
         // Only what may exceed a floor is kept as rows pass by; a floor guessed too high is lowered, and they pass by again.
         int wanted = rows * k;
@@ -170,7 +180,6 @@ public sealed unsafe class EncoderScreen : IDisposable
         while (true)
         {
             ForEachRow(xBD, rows, 0, new Floors(floor, 0), threads, null);
-            ForEach(rows, threads, row => batchRows[row].LeastValues());
             var least = Gather(rows, floor, threads);
             if (least.Length >= wanted || floor == float.Epsilon)
             {
@@ -188,7 +197,7 @@ public sealed unsafe class EncoderScreen : IDisposable
                 Score(xBD + ((long)row * width), batchRows[row]);
             }
         );
-        KeepLargest(Gather(rows, float.Epsilon, threads), wanted, kept);
+        KeepOfBatch(Gather(rows, float.Epsilon, threads), wanted, kept);
     }
 
     public void Dispose()
@@ -198,14 +207,6 @@ public sealed unsafe class EncoderScreen : IDisposable
         biases.Dispose();
         scratches.ForEach(scratch => scratch.Dispose());
     }
-
-    /// <summary>A latent's score at the most, or with a negative slack at the least: rounding is monotonic.</summary>
-    internal float Most(int latent, int sum, float scale, float slack) =>
-        MathF.FusedMultiplyAdd(
-            MathF.FusedMultiplyAdd(sum, scale, slack),
-            scales.Pointer[latent],
-            biases.Pointer[latent]
-        );
 
     /// <summary>Screens rows in parallel; <paramref name="screened"/> is called for each on its thread, if given.</summary>
     private void ForEachRow(float* xBD, int rows, int k, Floors floors, int threads, Action<int, ScreenedRow>? screened)
@@ -300,21 +301,13 @@ public sealed unsafe class EncoderScreen : IDisposable
                 int rows = Math.Min(IScreenTile.Rows, found.Length - (tile * IScreenTile.Rows));
                 for (int r = 0; r < rows; r++)
                 {
-                    var row = found[(tile * IScreenTile.Rows) + r];
-                    int* rowSums = sums + (r * TTile.Latents);
-                    ulong above = TTile.AtLeast(
-                        rowSums,
-                        scales.Pointer + first,
-                        biases.Pointer + first,
-                        row.Scale,
-                        row.Slack,
-                        row.Floor
-                    );
-                    for (; above != 0; above &= above - 1)
-                    {
-                        int latent = BitOperations.TrailingZeroCount(above);
-                        row.Add(first + latent, rowSums[latent]);
-                    }
+                    found[(tile * IScreenTile.Rows) + r]
+                        .Collect<TTile>(
+                            sums + (r * TTile.Latents),
+                            scales.Pointer + first,
+                            biases.Pointer + first,
+                            first
+                        );
                 }
             }
         }
@@ -396,9 +389,18 @@ public sealed unsafe class EncoderScreen : IDisposable
     private int Rescore(float* xD, ScreenedRow found, int first, int k, SparseRows kept)
     {
         Score(xD, found);
-        float[] copy = [.. found.Values];
-        var (least, equal) = LeastKept(copy, k);
-        return Keep(found, least, ref equal, first, kept) - first;
+        var values = found.PaddedValues();
+        KeepLargest.Positive(values, k, simd);
+        int entry = first;
+        for (int i = 0; i < found.Count; i++)
+        {
+            if (values[i] > 0)
+            {
+                (kept.Latents[entry], kept.Values[entry]) = (found.Latents[i], values[i]);
+                entry++;
+            }
+        }
+        return entry - first;
     }
 
     /// <summary>What the n largest positive of some values reach, and how many that are just equal to it belong to them.</summary>
@@ -439,13 +441,11 @@ public sealed unsafe class EncoderScreen : IDisposable
     /// <summary>Makes the candidates' values their scores in float32.</summary>
     private void Score(float* xD, ScreenedRow found)
     {
-        var x = new ReadOnlySpan<float>(xD, width);
         var values = found.Values;
+        GatheredRows.Dot(W_encFD, found.Latents, new(xD, width), values, simd);
         for (int i = 0; i < values.Length; i++)
         {
-            int latent = found.Latents[i];
-            var w = new ReadOnlySpan<float>(W_encFD + ((long)latent * width), width);
-            values[i] = TensorPrimitives.Dot(w, x) + biases.Pointer[latent];
+            values[i] += biases.Pointer[found.Latents[i]];
         }
         Interlocked.Add(ref rescored, values.Length);
     }
@@ -457,17 +457,25 @@ public sealed unsafe class EncoderScreen : IDisposable
         {
             return Floors.Lowest;
         }
-        var guesses = new float[SampledRows];
-        Sample(xBD, rows, k, threads, (row, found) => guesses[row] = found.Count < k ? 0 : found.Floor / found.Scale);
-        return new Floors(float.Epsilon, GuessUsed * guesses.Min());
+        if (sampledK != k)
+        {
+            Sample(xBD, rows, k, threads, (sample, found) => sampledFloors[sample] = FloorOverScale(found, k));
+            sampledK = k;
+        }
+        return new Floors(float.Epsilon, GuessUsed * sampledFloors.Min());
     }
+
+    private static float FloorOverScale(ScreenedRow found, int k) => found.Count < k ? 0 : found.Floor / found.Scale;
+
+    /// <summary>Samples lie all over a batch.</summary>
+    private static int RowOfSample(int sample, int rows) => (int)((long)rows * sample / SampledRows);
 
     /// <summary>Somewhat less than what would be the least value kept of the batch, were all rows like a few.</summary>
     private float GuessFloor(float* xBD, int rows, int k, int threads)
     {
         int sampled = Math.Min(SampledRows, rows);
         var leastOf = new float[sampled][];
-        Sample(xBD, rows, Math.Min(features, 4 * k), threads, (row, found) => leastOf[row] = [.. found.LeastValues()]);
+        Sample(xBD, rows, Math.Min(features, 4 * k), threads, (row, found) => leastOf[row] = [.. found.Values]);
         float[] least = [.. leastOf.SelectMany(values => values)];
         float guess = least.Length < sampled * k ? 0 : GuessUsed * ThresholdSelect.NthLargest(least, sampled * k);
         return Math.Max(float.Epsilon, guess);
@@ -480,7 +488,7 @@ public sealed unsafe class EncoderScreen : IDisposable
         using var sample = new AlignedMemory<float>((long)sampled * width);
         for (int i = 0; i < sampled; i++)
         {
-            long row = (long)rows * i / sampled;
+            long row = rows < SampledRows ? i : RowOfSample(i, rows);
             new ReadOnlySpan<float>(xBD + (row * width), width).CopyTo(new(sample.Pointer + ((long)i * width), width));
         }
         ForEachRow(sample.Pointer, sampled, k, Floors.Lowest, threads, screened);
@@ -533,7 +541,7 @@ public sealed unsafe class EncoderScreen : IDisposable
         Parallel.For(0, rows, new ParallelOptions { MaxDegreeOfParallelism = threads }, action);
 
     /// <summary>Keeps the largest scores of the batch, of which <paramref name="positive"/> are all that count.</summary>
-    private void KeepLargest(Span<float> positive, int wanted, SparseRows kept)
+    private void KeepOfBatch(Span<float> positive, int wanted, SparseRows kept)
     {
         var (least, equal) = LeastKept(positive, wanted);
         int entry = 0;
@@ -564,7 +572,7 @@ public sealed unsafe class EncoderScreen : IDisposable
         public AlignedMemory<int> Sums { get; } = new(IScreenTile.Rows * screen.latentsPerTile);
 
         public ScreenedRow[] Rows { get; } =
-        [.. Enumerable.Range(0, screen.rowsAtATime).Select(_ => new ScreenedRow(screen))];
+        [.. Enumerable.Range(0, screen.rowsAtATime).Select(_ => new ScreenedRow(screen.simd))];
 
         public void Dispose()
         {

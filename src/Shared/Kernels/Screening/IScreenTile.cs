@@ -19,13 +19,24 @@ internal interface IScreenTile
     /// <param name="sumsRL">Receives the sums.</param>
     static abstract unsafe void Multiply(int* xPR, int* wPL, int pairs, int* sumsRL);
 
-    /// <summary>Of a row's latents, a bit for each with (sum · xScale + slack) · scale + bias at least <paramref name="floor"/>.</summary>
-    static abstract unsafe ulong AtLeast(
+    /// <summary>Collects of a row's latents those with (sum · xScale + slack) · scale + bias at least <paramref name="floor"/>.</summary>
+    /// <param name="sumsL">The row's.</param>
+    /// <param name="scalesL">The latents'.</param>
+    /// <param name="biasesL">The latents'.</param>
+    /// <param name="xScale">The row's.</param>
+    /// <param name="slack">The row's.</param>
+    /// <param name="floor">What counts as enough.</param>
+    /// <param name="first">The first latent's number.</param>
+    /// <param name="found">Receives them; room for L. At the least a score is the same with slack of the other sign: rounding is monotonic.</param>
+    /// <returns>How many.</returns>
+    static abstract unsafe int Collect(
         int* sumsL,
         float* scalesL,
         float* biasesL,
         float xScale,
         float slack,
-        float floor
+        float floor,
+        int first,
+        Candidates found
     );
 }

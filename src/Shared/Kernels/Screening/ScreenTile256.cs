@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -50,27 +51,36 @@ internal readonly struct ScreenTile256 : IScreenTile
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    public static unsafe ulong AtLeast(
+    public static unsafe int Collect(
         int* sumsL,
         float* scalesL,
         float* biasesL,
         float xScale,
         float slack,
-        float floor
+        float floor,
+        int first,
+        Candidates found
     )
     {
-        ulong found = 0;
+        int count = 0;
         for (int i = 0; i < Latents; i += Lanes)
         {
-            var product = Vector256.FusedMultiplyAdd(
-                Vector256.ConvertToSingle(Vector256.Load(sumsL + i)),
-                Vector256.Create(xScale),
-                Vector256.Create(slack)
-            );
-            var most = Vector256.FusedMultiplyAdd(product, Vector256.Load(scalesL + i), Vector256.Load(biasesL + i));
-            found |=
-                (ulong)Vector256.GreaterThanOrEqual(most, Vector256.Create(floor)).ExtractMostSignificantBits() << i;
+            var (sums, scales) = (Vector256.ConvertToSingle(Vector256.Load(sumsL + i)), Vector256.Load(scalesL + i));
+            var biases = Vector256.Load(biasesL + i);
+            var product = Vector256.FusedMultiplyAdd(sums, Vector256.Create(xScale), Vector256.Create(slack));
+            var most = Vector256.FusedMultiplyAdd(product, scales, biases);
+            product = Vector256.FusedMultiplyAdd(sums, Vector256.Create(xScale), Vector256.Create(-slack));
+            var least = Vector256.FusedMultiplyAdd(product, scales, biases);
+            uint enough = Vector256.GreaterThanOrEqual(most, Vector256.Create(floor)).ExtractMostSignificantBits();
+            for (; enough != 0; enough &= enough - 1)
+            {
+                int lane = BitOperations.TrailingZeroCount(enough);
+                found.Latents[count] = first + i + lane;
+                found.Most[count] = most[lane];
+                found.Least[count] = least[lane];
+                count++;
+            }
         }
-        return found;
+        return count;
     }
 }

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -76,27 +77,51 @@ internal readonly struct ScreenTile512 : IScreenTile
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    public static unsafe ulong AtLeast(
+    public static unsafe int Collect(
         int* sumsL,
         float* scalesL,
         float* biasesL,
         float xScale,
         float slack,
-        float floor
+        float floor,
+        int first,
+        Candidates found
     )
     {
-        ulong found = 0;
-        for (int i = 0; i < Latents; i += Lanes)
+        var floors = Vector512.Create(floor);
+        var any = Vector512<float>.Zero;
+        for (int at = 0; at < Latents; at += Lanes)
         {
-            var product = Vector512.FusedMultiplyAdd(
-                Vector512.ConvertToSingle(Vector512.Load(sumsL + i)),
-                Vector512.Create(xScale),
-                Vector512.Create(slack)
-            );
-            var most = Vector512.FusedMultiplyAdd(product, Vector512.Load(scalesL + i), Vector512.Load(biasesL + i));
-            found |=
-                (ulong)Vector512.GreaterThanOrEqual(most, Vector512.Create(floor)).ExtractMostSignificantBits() << i;
+            any |= Vector512.GreaterThanOrEqual(Bound(sumsL + at, scalesL + at, biasesL + at, xScale, slack), floors);
         }
-        return found;
+        if (any.AsInt32() == Vector512<int>.Zero)
+        {
+            return 0;
+        }
+        int count = 0;
+        for (int at = 0; at < Latents; at += Lanes)
+        {
+            var most = Bound(sumsL + at, scalesL + at, biasesL + at, xScale, slack);
+            var least = Bound(sumsL + at, scalesL + at, biasesL + at, xScale, -slack);
+            // Without a branch: whether a latent is enough cannot be foretold.
+            var enough = Vector512.GreaterThanOrEqual(most, floors);
+            var numbers = Vector512.Create(first + at) + Vector512<int>.Indices;
+            Avx512F.Compress(Vector512<int>.Zero, enough.AsInt32(), numbers).Store(found.Latents + count);
+            Avx512F.Compress(Vector512<float>.Zero, enough, most).Store(found.Most + count);
+            Avx512F.Compress(Vector512<float>.Zero, enough, least).Store(found.Least + count);
+            count += BitOperations.PopCount(enough.ExtractMostSignificantBits());
+        }
+        return count;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static unsafe Vector512<float> Bound(int* sums, float* scales, float* biases, float xScale, float slack)
+    {
+        var product = Vector512.FusedMultiplyAdd(
+            Vector512.ConvertToSingle(Vector512.Load(sums)),
+            Vector512.Create(xScale),
+            Vector512.Create(slack)
+        );
+        return Vector512.FusedMultiplyAdd(product, Vector512.Load(scales), Vector512.Load(biases));
     }
 }

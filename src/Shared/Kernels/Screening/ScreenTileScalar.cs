@@ -23,21 +23,37 @@ internal readonly struct ScreenTileScalar : IScreenTile
         }
     }
 
-    public static unsafe ulong AtLeast(
+    public static unsafe int Collect(
         int* sumsL,
         float* scalesL,
         float* biasesL,
         float xScale,
         float slack,
-        float floor
+        float floor,
+        int first,
+        Candidates found
     )
     {
-        ulong found = 0;
+        int count = 0;
         for (int l = 0; l < Latents; l++)
         {
-            float product = MathF.FusedMultiplyAdd(sumsL[l], xScale, slack);
-            found |= MathF.FusedMultiplyAdd(product, scalesL[l], biasesL[l]) >= floor ? 1UL << l : 0;
+            float most = MathF.FusedMultiplyAdd(
+                MathF.FusedMultiplyAdd(sumsL[l], xScale, slack),
+                scalesL[l],
+                biasesL[l]
+            );
+            if (most >= floor)
+            {
+                found.Latents[count] = first + l;
+                found.Most[count] = most;
+                found.Least[count] = MathF.FusedMultiplyAdd(
+                    MathF.FusedMultiplyAdd(sumsL[l], xScale, -slack),
+                    scalesL[l],
+                    biasesL[l]
+                );
+                count++;
+            }
         }
-        return found;
+        return count;
     }
 }
