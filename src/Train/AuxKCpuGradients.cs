@@ -71,18 +71,17 @@ internal sealed class AuxKCpuGradients(
         {
             return 0;
         }
-        var parallel = CpuKernels.Threads;
-        var shape = Shape.Of(deadN.Length, batch, parallel.MaxDegreeOfParallelism);
+        int threads = get_num_threads();
+        var shape = Shape.Of(deadN.Length, batch, threads);
         var p = new Pointers(this, shape);
-        Parallel.For(0, shape.LatentBlocks, parallel, block => Gather(p, shape, deadN.Span, block));
+        Pieces.Run(shape.LatentBlocks, threads, block => Gather(p, shape, deadN.Span, block));
         double scale = 2 * coefficient / (batch * variance);
         for (int first = 0; first < batch; first += shape.ChunkRows)
         {
             int count = Math.Min(shape.ChunkRows, batch - first);
-            Parallel.For(
-                0,
+            Pieces.Run(
                 (count + TileRows - 1) / TileRows,
-                parallel,
+                threads,
                 tile =>
                 {
                     var scratch = scratches.TryTake(out var free) ? free : new Scratch();
@@ -100,9 +99,9 @@ internal sealed class AuxKCpuGradients(
                     scratches.Add(scratch);
                 }
             );
-            Parallel.For(0, shape.LatentBlocks, parallel, block => Differentiate(p, shape, block, count));
+            Pieces.Run(shape.LatentBlocks, threads, block => Differentiate(p, shape, block, count));
         }
-        Scatter(p, shape, deadN, parallel);
+        Scatter(p, shape, deadN, threads);
         return squaredB.Sum() / (batch * variance);
     }
 
@@ -127,15 +126,15 @@ internal sealed class AuxKCpuGradients(
     private unsafe double Variance(float* errorBD)
     {
         var meanD = new float[width];
-        for (int row = 0; row < batch; row++)
+        fixed (float* mean = meanD)
         {
-            TensorPrimitives.Add(meanD, RowOf(errorBD, row), meanD);
+            ColumnSums.Add(batch, row => (row, 1), errorBD, width, mean, get_num_threads());
         }
         TensorPrimitives.Divide(meanD, batch, meanD);
-        Parallel.For(
-            0,
+        Pieces.Run(
             batch,
-            CpuKernels.Threads,
+            TileRows,
+            get_num_threads(),
             row =>
             {
                 double distance = TensorPrimitives.Distance(RowOf(errorBD, row), meanD);
@@ -361,12 +360,11 @@ internal sealed class AuxKCpuGradients(
         };
 
     /// <summary>To the gradients' own places.</summary>
-    private unsafe void Scatter(Pointers p, Shape shape, ReadOnlyMemory<int> deadN, ParallelOptions parallel)
+    private unsafe void Scatter(Pointers p, Shape shape, ReadOnlyMemory<int> deadN, int threads)
     {
-        Parallel.For(
-            0,
+        Pieces.Run(
             shape.LatentBlocks,
-            parallel,
+            threads,
             block =>
             {
                 int end = Math.Min(deadN.Length, (block + 1) * Panels.BlockRows);
@@ -388,15 +386,16 @@ internal sealed class AuxKCpuGradients(
                 }
             }
         );
-        if (!sae.SubtractsDecoderBias)
+        if (sae.SubtractsDecoderBias)
         {
-            return;
-        }
-        var decoderBias = new Span<float>(p.DecoderBiasGradient, width);
-        for (int n = 0; n < deadN.Length; n++)
-        {
-            var row = new ReadOnlySpan<float>(p.AllEncoder + ((long)deadN.Span[n] * width), width);
-            TensorPrimitives.MultiplyAdd(row, -p.BiasGradient[n], decoderBias, decoderBias);
+            ColumnSums.Add(
+                deadN.Length,
+                n => (deadN.Span[n], -p.BiasGradient[n]),
+                p.AllEncoder,
+                width,
+                p.DecoderBiasGradient,
+                threads
+            );
         }
     }
 

@@ -119,22 +119,7 @@ internal sealed class CpuSaeOptimizer : SaeOptimizer
         }
     }
 
-    private void ForEachLatent(Action<int> action)
-    {
-        int groups = (features + LatentsAtATime - 1) / LatentsAtATime;
-        Parallel.For(
-            0,
-            groups,
-            CpuKernels.Threads,
-            group =>
-            {
-                for (int f = group * LatentsAtATime; f < Math.Min(features, (group + 1) * LatentsAtATime); f++)
-                {
-                    action(f);
-                }
-            }
-        );
-    }
+    private void ForEachLatent(Action<int> action) => Pieces.Run(features, LatentsAtATime, get_num_threads(), action);
 
     /// <summary>A parameter with its gradient and moments, as tensors and as memory.</summary>
     private sealed unsafe class Slot(string name, Tensor value)

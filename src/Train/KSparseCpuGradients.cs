@@ -30,6 +30,10 @@ internal sealed class KSparseCpuGradients(
     double? projectionEpsilon
 ) : IDisposable
 {
+    /// <summary>What a thread takes at a time at most.</summary>
+    private const int RowsAtATime = 64;
+    private const int LatentsAtATime = 64;
+
     private readonly int width = sae.Width;
     private readonly int features = sae.Features;
     private readonly int k = objective.K;
@@ -89,19 +93,19 @@ internal sealed class KSparseCpuGradients(
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
-        var parallel = CpuKernels.Threads;
+        int threads = get_num_threads();
         var weights = new Pointers(sae, xBD);
         for (int row = 0; row < batch; row++)
         {
             Center(weights, row); // one pass over the input: not worth a thread, and its refusal stays a plain one
         }
         Select(weights);
-        Parallel.For(0, batch, parallel, row => DecodeRow(weights, row));
+        Pieces.Run(batch, RowsAtATime, threads, row => DecodeRow(weights, row));
         SumUp();
         float scale = 2f / batch;
         byLatent.Sort(kept, valueGradients, scale);
         var gradients = new GradientPointers(sae);
-        Parallel.For(0, features, parallel, f => LatentGradient(weights, gradients, f));
+        Pieces.Run(features, LatentsAtATime, threads, f => LatentGradient(weights, gradients, f));
         DecoderBiasGradient(weights, gradients, scale);
     }
 
@@ -284,27 +288,12 @@ internal sealed class KSparseCpuGradients(
     /// <summary>b_dec is added to x̂ and subtracted from the input: Σ of the error's gradient minus Σ over latents of bias gradient x W_enc row.</summary>
     private unsafe void DecoderBiasGradient(Pointers p, GradientPointers g, float scale)
     {
-        var total = new Span<float>(g.DecoderBias, width);
-        total.Clear();
-        for (int row = 0; row < batch; row++)
+        int threads = get_num_threads();
+        new Span<float>(g.DecoderBias, width).Clear();
+        ColumnSums.Add(batch, row => (row, scale), ErrorsFor(groups[0]), width, g.DecoderBias, threads);
+        if (sae.SubtractsDecoderBias)
         {
-            TensorPrimitives.MultiplyAdd(RowOf(ErrorsFor(groups[0]), row), scale, total, total);
-        }
-        if (!sae.SubtractsDecoderBias)
-        {
-            return;
-        }
-        for (int f = 0; f < features; f++)
-        {
-            if (g.EncoderBias[f] != 0)
-            {
-                TensorPrimitives.MultiplyAdd(
-                    new ReadOnlySpan<float>(p.Encoder + ((long)f * width), width),
-                    -g.EncoderBias[f],
-                    total,
-                    total
-                );
-            }
+            ColumnSums.Add(features, f => (f, -g.EncoderBias[f]), p.Encoder, width, g.DecoderBias, threads);
         }
     }
 

@@ -38,10 +38,10 @@ public sealed unsafe class AlignedMemory<T> : IDisposable
 
     private void Allocate(long values)
     {
-        length = values;
         nuint bytes = checked((nuint)Math.Max(1, values) * (nuint)sizeof(T));
         Pointer = (T*)NativeMemory.AlignedAlloc(bytes, CacheLine);
         NativeMemory.Clear(Pointer, bytes);
+        length = values;
     }
 
     private void Free()

@@ -7,13 +7,30 @@ namespace Pipeline.Shared.Kernels;
 /// written, leaves its pieces to the others, and nobody waits for a thread that has not begun, as <see cref="Parallel"/>
 /// would: what is waited for at the end is one piece at most.
 /// </summary>
-internal static class Pieces
+public static class Pieces
 {
     /// <param name="count">Pieces.</param>
     /// <param name="threads">At most so many, the caller's among them.</param>
     /// <param name="piece">Does the piece of a number.</param>
-    public static void Run(int count, int threads, Action<int> piece) =>
-        Run(count, 1, threads, () => 0, (first, _, _) => piece(first), _ => { });
+    public static void Run(int count, int threads, Action<int> piece) => Run(count, 1, threads, piece);
+
+    /// <summary>The same where pieces are too small to be taken one by one: up to <paramref name="most"/> at a time.</summary>
+    /// <inheritdoc cref="Run(int, int, Action{int})"/>
+    public static void Run(int count, int most, int threads, Action<int> piece) =>
+        Run(
+            count,
+            most,
+            threads,
+            () => 0,
+            (first, length, _) =>
+            {
+                for (int number = first; number < first + length; number++)
+                {
+                    piece(number);
+                }
+            },
+            _ => { }
+        );
 
     /// <summary>The same by stretches of pieces, shorter ones towards the end, and with something of each thread's own.</summary>
     /// <param name="count">Pieces.</param>

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Numerics;
 using System.Runtime.InteropServices;
 using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
@@ -41,7 +42,7 @@ public sealed unsafe class EncoderScreen : IDisposable
     private readonly AlignedMemory<int> weights;
     private readonly AlignedMemory<float> scales;
     private readonly AlignedMemory<float> biases;
-    private readonly List<Scratch> scratches = [];
+    private readonly ConcurrentBag<Scratch> scratches = [];
     private readonly List<ScreenedRow> batchRows = [];
     private float[] gathered = [];
 
@@ -97,11 +98,10 @@ public sealed unsafe class EncoderScreen : IDisposable
         var errors = new float[Tiles];
         int notFinite = int.MaxValue;
         var tileLock = new Lock();
-        var options = new ParallelOptions { MaxDegreeOfParallelism = threads };
-        Parallel.For(
-            0,
+        Pieces.Run(
             Tiles,
-            options,
+            1,
+            threads,
             () => new short[latentsPerTile * 2 * pairs],
             (tile, _, quantised) =>
             {
@@ -123,7 +123,6 @@ public sealed unsafe class EncoderScreen : IDisposable
                     errors[tile] = Math.Max(errors[tile], error / (scale * mostNorm));
                 }
                 Interleave(quantised, latentsPerTile, weights.Pointer + ((long)first * pairs));
-                return quantised;
             },
             _ => { }
         );
@@ -205,7 +204,10 @@ public sealed unsafe class EncoderScreen : IDisposable
         weights.Dispose();
         scales.Dispose();
         biases.Dispose();
-        scratches.ForEach(scratch => scratch.Dispose());
+        foreach (var scratch in scratches)
+        {
+            scratch.Dispose();
+        }
     }
 
     /// <summary>Screens rows in parallel; <paramref name="screened"/> is called for each on its thread, if given.</summary>
@@ -215,36 +217,29 @@ public sealed unsafe class EncoderScreen : IDisposable
         int tilesAtATime = rowsAtATime / IScreenTile.Rows;
         int rounds = (rowTiles + (tilesAtATime * threads) - 1) / (tilesAtATime * threads);
         int chunks = Math.Min(rowTiles, rounds * threads); // alike in size, as many for each thread
-        while (scratches.Count < threads)
-        {
-            scratches.Add(new Scratch(this));
-        }
-        int next = -1;
-        Parallel.For(
-            0,
+        Pieces.Run(
+            chunks,
+            1,
             threads,
-            new ParallelOptions { MaxDegreeOfParallelism = threads },
-            worker =>
+            () => scratches.TryTake(out var idle) ? idle : new Scratch(this),
+            (chunk, _, scratch) =>
             {
-                for (int chunk; (chunk = Interlocked.Increment(ref next)) < chunks; )
+                int first = (int)((long)rowTiles * chunk / chunks) * IScreenTile.Rows;
+                int end = Math.Min(rows, (int)((long)rowTiles * (chunk + 1) / chunks) * IScreenTile.Rows);
+                var pool = k > 0 ? scratch.Rows.AsSpan() : CollectionsMarshal.AsSpan(batchRows)[first..];
+                var found = pool[..(end - first)];
+                Screen(scratch, xBD + ((long)first * width), found, k, floors);
+                for (int row = first; row < end && screened is not null; row++)
                 {
-                    int first = (int)((long)rowTiles * chunk / chunks) * IScreenTile.Rows;
-                    int end = Math.Min(rows, (int)((long)rowTiles * (chunk + 1) / chunks) * IScreenTile.Rows);
-                    var scratch = scratches[worker];
-                    var pool = k > 0 ? scratch.Rows.AsSpan() : CollectionsMarshal.AsSpan(batchRows)[first..];
-                    var found = pool[..(end - first)];
-                    Screen(scratch, xBD + ((long)first * width), found, k, floors);
-                    for (int row = first; row < end && screened is not null; row++)
+                    if (!found[row - first].KeepWhatMayBeLargest())
                     {
-                        if (!found[row - first].KeepWhatMayBeLargest())
-                        {
-                            Screen(scratch, xBD + ((long)row * width), found.Slice(row - first, 1), k, Floors.Lowest);
-                            found[row - first].KeepWhatMayBeLargest();
-                        }
-                        screened(row, found[row - first]);
+                        Screen(scratch, xBD + ((long)row * width), found.Slice(row - first, 1), k, Floors.Lowest);
+                        found[row - first].KeepWhatMayBeLargest();
                     }
+                    screened(row, found[row - first]);
                 }
-            }
+            },
+            scratches.Add
         );
     }
 
@@ -538,7 +533,7 @@ public sealed unsafe class EncoderScreen : IDisposable
     }
 
     private static void ForEach(int rows, int threads, Action<int> action) =>
-        Parallel.For(0, rows, new ParallelOptions { MaxDegreeOfParallelism = threads }, action);
+        Pieces.Run(rows, most: 64, threads, action);
 
     /// <summary>Keeps the largest scores of the batch, of which <paramref name="positive"/> are all that count.</summary>
     private void KeepOfBatch(Span<float> positive, int wanted, SparseRows kept)
