@@ -21,11 +21,11 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
     : IBlockOperations,
         IDisposable
 {
+    /// <summary>Values of weights that a projection packs at a time: 16 MB.</summary>
+    public const long MostPacked = 1 << 22;
+
     /// <summary>Rows that go through together at most.</summary>
     private const int MostRows = 16 * PackedWeights.Rows;
-
-    /// <summary>Values of weights that a projection packs at a time: 16 MB.</summary>
-    private const long MostPacked = 1 << 22;
 
     // Weights are packed once a call; memory fresh from the system would cost more than that.
     private readonly ConcurrentBag<AlignedMemory<float>> packs = [];
@@ -127,7 +127,7 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         int width = (int)xBTD.shape[^1];
         int inner = Outputs(weights.MlpIn, width);
         int hidden = config.GatedMlp ? inner / 2 : inner;
-        RequireShape(weights.MlpOut.Weight, width, hidden);
+        RequireShape(weights.MlpOut, width, hidden);
         var outBTD = empty(xBTD.shape);
         var into = Pack(weights.MlpIn, packIn.Memory, 0, inner);
         var back = Pack(weights.MlpOut, packOut.Memory, 0, width);
@@ -169,12 +169,18 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
     /// <summary>A projection's outputs; kernels would read beyond what does not fit.</summary>
     private static int Outputs(Linear linear, long inputs)
     {
-        RequireShape(linear.Weight, linear.Weight.shape[0], inputs);
+        long outputs = linear.Weight.shape[0];
+        RequireShape(linear, outputs, inputs);
+        return checked((int)outputs);
+    }
+
+    private static void RequireShape(Linear linear, long outputs, long inputs)
+    {
+        RequireShape(linear.Weight, outputs, inputs);
         if (linear.Bias is not null)
         {
-            RequireShape(linear.Bias, linear.Weight.shape[0]);
+            RequireShape(linear.Bias, outputs);
         }
-        return checked((int)linear.Weight.shape[0]);
     }
 
     private static void RequireShape(Tensor tensor, params long[] expected)
@@ -229,13 +235,14 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
             return default;
         }
         RequireShape(norm.Weight, width);
-        return new Normalization(
-            config.Norm,
-            CpuKernels.Floats(norm.Weight),
-            config.Norm == NormKind.LayerNorm ? CpuKernels.Floats(norm.Bias!) : null,
-            width,
-            (float)config.NormEpsilon
-        );
+        float* bias = null;
+        if (config.Norm == NormKind.LayerNorm)
+        {
+            var biasD = norm.Bias ?? throw new ArgumentException("a LayerNorm has no bias.");
+            RequireShape(biasD, width);
+            bias = CpuKernels.Floats(biasD);
+        }
+        return new Normalization(config.Norm, CpuKernels.Floats(norm.Weight), bias, width, (float)config.NormEpsilon);
     }
 
     private Ending EndWith(Norm? norm, Tensor? residBTD, Tensor outBTD)

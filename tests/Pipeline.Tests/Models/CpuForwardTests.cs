@@ -12,7 +12,7 @@ public class CpuForwardTests
     public static TheoryData<string, int> Shapes()
     {
         var data = new TheoryData<string, int>();
-        foreach (string model in new[] { "llama", "llama-wide", "gpt2", "window", "part" })
+        foreach (string model in CpuForwardModels.Names)
         {
             foreach (int positions in new[] { 1, 2, 15, 16, 17, 63, 64, 65, 131 })
             {
@@ -22,13 +22,15 @@ public class CpuForwardTests
         return data;
     }
 
+    public static TheoryData<string> Names => [.. CpuForwardModels.Names];
+
     [Theory]
     [MemberData(nameof(Shapes))]
     public void Without_gradients_the_same_numbers_come_out(string name, int positions)
     {
         using var scope = NewDisposeScope();
-        using var model = Model(name);
-        var tokensBT = Tokens(3, positions);
+        using var model = CpuForwardModels.Make(name);
+        var tokensBT = CpuForwardModels.Tokens(3, positions);
 
         var plain = model.Forward(tokensBT);
         using var none = no_grad();
@@ -88,7 +90,7 @@ public class CpuForwardTests
     {
         using var scope = NewDisposeScope();
         using var none = no_grad();
-        using var model = Model("llama");
+        using var model = CpuForwardModels.Make("llama");
         var kept = new List<(Tensor Alias, Tensor Copy)>();
         var hooks = new ForwardHooks();
         for (int layer = 0; layer < model.Config.Layers; layer++)
@@ -102,32 +104,164 @@ public class CpuForwardTests
             }
         }
 
-        model.Forward(Tokens(2, 9), hooks);
+        model.Forward(CpuForwardModels.Tokens(2, 9), hooks);
 
         kept.Should().HaveCount(5 * model.Config.Layers);
         kept.Should().OnlyContain(pair => Difference(pair.Alias, pair.Copy) == 0);
     }
 
-    [Fact]
-    public void A_hook_changes_no_bit_of_what_comes_after()
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void A_hook_changes_no_bit_of_what_comes_after(string name)
     {
         using var scope = NewDisposeScope();
         using var none = no_grad();
-        using var model = Model("gpt2");
-        var tokensBT = Tokens(2, 33);
-        var hooks = new ForwardHooks();
-        foreach (var site in Enum.GetValues<HookSite>())
+        using var model = CpuForwardModels.Make(name);
+        var tokensBT = CpuForwardModels.Tokens(2, 33);
+        var logits = model.Forward(tokensBT);
+        foreach (var hook in Hooks(model))
         {
-            hooks.Read(new HookPoint(0, site), _ => { });
-        }
+            bool read = false;
 
-        Difference(model.Forward(tokensBT), model.Forward(tokensBT, hooks)).Should().Be(0);
+            var hooked = model.Forward(tokensBT, new ForwardHooks().Read(hook, _ => read = true));
+
+            read.Should().BeTrue();
+            Difference(logits, hooked).Should().Be(0, $"{hook} was only read");
+        }
     }
 
-    private static Tensor Tokens(int batch, int positions) =>
-        (arange((long)batch * positions) * 7 % 29).view(batch, positions);
+    /// <summary>At the stream blocks are left out; elsewhere it is the replaced forward.</summary>
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Going_on_from_a_value_is_the_forward_with_that_value_in_place(string name)
+    {
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = CpuForwardModels.Make(name);
+        var tokensBT = CpuForwardModels.Tokens(2, 33);
+        var valueBTD = CpuForwardModels.Normal(4, 2, 33, model.Config.Width);
+        var kept = valueBTD.clone();
+        foreach (var hook in Hooks(model))
+        {
+            var replaced = model.ForwardResidual(tokensBT, new ForwardHooks().Replace(hook, _ => valueBTD.alias()));
 
-    private static double Difference(Tensor a, Tensor b) => (a - b).abs().max().item<float>();
+            Difference(replaced, model.ForwardResidualWith(tokensBT, hook, valueBTD)).Should().Be(0, $"{hook}");
+            Difference(valueBTD, kept).Should().Be(0);
+        }
+    }
+
+    /// <summary>More outputs than are packed at a time, twice over and a rest.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_wide_projection_is_packed_in_parts(bool normed)
+    {
+        CpuForwardModels.RequireKernels();
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        const int Inputs = 1024;
+        const int Part = 63 * PackedWeights.Columns;
+        PackedWeights.Length(Inputs, Part).Should().BeLessThan(CpuForward.MostPacked);
+        PackedWeights.Length(Inputs, Part + 1).Should().BeGreaterThan(CpuForward.MostPacked);
+        var config = TinyModels.LlamaConfig(layers: 1) with { Width = Inputs };
+        var tensors = new TensorForward(config, null, CPU);
+        using var kernels = new CpuForward(config, null, tensors);
+        var norm = normed ? new Norm(CpuForwardModels.Normal(5, Inputs), null) : null;
+        var linear = new Linear(
+            CpuForwardModels.Normal(6, (2 * Part) + 70, Inputs) / Math.Sqrt(Inputs),
+            CpuForwardModels.Normal(7, (2 * Part) + 70)
+        );
+        var xBTD = CpuForwardModels.Normal(8, 1, 7, Inputs);
+
+        var expected = tensors.Project(norm, linear, xBTD);
+        var actual = kernels.Project(norm, linear, xBTD);
+
+        Difference(expected, actual).Should().BeLessThan(1e-5);
+    }
+
+    /// <summary>Every weight a kernel reads, one short in each of its directions, in models with and without biases.</summary>
+    public static TheoryData<string, string, int> Shortened()
+    {
+        var data = new TheoryData<string, string, int>();
+        foreach (string name in new[] { "norms-everywhere", "phi", "llama" })
+        {
+            using var model = CpuForwardModels.Make(name);
+            foreach (var (weight, value) in model.Weights.Parameters())
+            {
+                // libtorch looks up embeddings; fewer rows of an unembedding without bias are a smaller vocabulary.
+                bool embedding = weight is "token_embedding" or "position_embedding";
+                for (int axis = 0; axis < (embedding ? 0 : value.dim()); axis++)
+                {
+                    if ((weight, axis) != ("unembedding.weight", 0) || model.Weights.Unembedding.Bias is not null)
+                    {
+                        data.Add(name, weight, axis);
+                    }
+                }
+            }
+        }
+        return data;
+    }
+
+    [Theory]
+    [MemberData(nameof(Shortened))]
+    public void A_weight_that_is_too_short_is_refused_and_not_read_beyond(string name, string weight, int axis)
+    {
+        CpuForwardModels.RequireKernels();
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = CpuForwardModels.Make(name);
+        using var shortened = new Transformer(
+            model.Config,
+            CpuForwardModels.With(
+                model.Weights,
+                weight,
+                value => value.narrow(axis, 0, value.shape[axis] - 1).contiguous()
+            )
+        );
+
+        var forward = () => shortened.Forward(CpuForwardModels.Tokens(2, 9));
+
+        forward.Should().ThrowExactly<ArgumentException>().WithMessage("shape *, expected *");
+    }
+
+    [Fact]
+    public void A_layer_norm_without_bias_is_refused()
+    {
+        CpuForwardModels.RequireKernels();
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = CpuForwardModels.Make("gpt2");
+        var norm = model.Weights.FinalNorm with { Bias = null };
+        using var without = new Transformer(model.Config, model.Weights with { FinalNorm = norm });
+
+        var forward = () => without.Forward(CpuForwardModels.Tokens(2, 9));
+
+        forward.Should().ThrowExactly<ArgumentException>().WithMessage("*no bias*");
+    }
+
+    [Fact]
+    public void A_weight_of_another_type_is_refused()
+    {
+        CpuForwardModels.RequireKernels();
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = CpuForwardModels.Make("llama");
+        using var other = new Transformer(
+            model.Config,
+            CpuForwardModels.With(model.Weights, "blocks.0.mlp_in.weight", value => value.to(bfloat16))
+        );
+
+        var forward = () => other.Forward(CpuForwardModels.Tokens(2, 9));
+
+        forward.Should().ThrowExactly<ArgumentException>().WithMessage("*expected contiguous float32*");
+    }
+
+    private static IEnumerable<HookPoint> Hooks(Transformer model) =>
+        from layer in Enumerable.Range(0, model.Config.Layers)
+        from site in Enum.GetValues<HookSite>()
+        select new HookPoint(layer, site);
+
+    private static double Difference(Tensor a, Tensor b) => CpuForwardModels.Difference(a, b);
 
     private static unsafe Tensor Attend(Tensor qkvBTW, AttentionShape shape, int threads)
     {
@@ -141,48 +275,5 @@ public class CpuForwardTests
             threads
         );
         return mixed;
-    }
-
-    /// <summary>A model whose weights take gradients, large enough to matter.</summary>
-    private static Transformer Model(string name)
-    {
-        var llama = TinyModels.LlamaConfig(layers: 2) with { Context = 256 };
-        var config = name switch
-        {
-            "llama" => llama,
-            "window" => llama with { Window = 20, SlidingLayers = new LayerSet([1]) },
-            "part" => llama with
-            {
-                HeadWidth = 40,
-                Rotary = new RotaryConfig { Width = 36 },
-                ParallelResidual = true,
-            },
-            "llama-wide" => llama with { Width = 40, HeadWidth = 80, MlpWidth = 50 },
-            _ => llama with
-            {
-                Family = "gpt2",
-                KeyValueHeads = 4,
-                HeadWidth = 36,
-                Norm = NormKind.LayerNorm,
-                Activation = ActivationKind.GeluTanh,
-                GatedMlp = false,
-                Rotary = null,
-                QkvBias = true,
-                AttentionOutBias = true,
-                MlpBias = true,
-                ScaleScoresByInverseLayer = true,
-            },
-        };
-        var weights = TransformerInitialization.Random(config, seed: 3);
-        foreach (var (_, value) in weights.Parameters())
-        {
-            if (value.dim() == 2)
-            {
-                using var none = no_grad();
-                value.mul_(5);
-            }
-            value.requires_grad = true;
-        }
-        return new Transformer(config, weights);
     }
 }
