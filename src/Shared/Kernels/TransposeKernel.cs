@@ -17,16 +17,16 @@ public static unsafe class TransposeKernel
     /// <param name="xCR">Receives [C, R]; other memory than <paramref name="xRC"/>.</param>
     /// <param name="threads">At most so many.</param>
     public static void Transpose(float* xRC, long rows, long columns, float* xCR, int threads) =>
-        Parallel.For(
-            0,
-            (columns + StripColumns - 1) / StripColumns,
-            new ParallelOptions { MaxDegreeOfParallelism = threads },
+        Pieces.Run(
+            checked((int)((columns + StripColumns - 1) / StripColumns)),
+            threads,
             strip =>
             {
-                long end = Math.Min(columns, (strip + 1) * StripColumns);
+                long start = (long)strip * StripColumns;
+                long end = Math.Min(columns, start + StripColumns);
                 for (long row = 0; row < rows; row += Tile)
                 {
-                    for (long column = strip * StripColumns; column < end; column += Tile)
+                    for (long column = start; column < end; column += Tile)
                     {
                         TransposeTile(
                             xRC + (row * columns) + column,

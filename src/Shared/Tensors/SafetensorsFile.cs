@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Buffers.Binary;
-using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
@@ -122,28 +121,15 @@ public sealed class SafetensorsFile : ITensorFile
         }
         using var scope = NewDisposeScope();
         float* values = CpuKernels.Floats(target);
-        try
-        {
-            Parallel.For(
-                0,
-                (count + PieceValues - 1) / PieceValues,
-                CpuKernels.Threads,
-                piece =>
-                {
-                    long from = piece * PieceValues;
-                    ReadPiece(
-                        entry,
-                        count,
-                        from,
-                        new Span<float>(values + from, (int)Math.Min(PieceValues, count - from))
-                    );
-                }
-            );
-        }
-        catch (AggregateException e)
-        {
-            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
-        }
+        Pieces.Run(
+            checked((int)((count + PieceValues - 1) / PieceValues)),
+            get_num_threads(),
+            piece =>
+            {
+                long from = (long)piece * PieceValues;
+                ReadPiece(entry, count, from, new Span<float>(values + from, (int)Math.Min(PieceValues, count - from)));
+            }
+        );
     }
 
     public void Dispose() => file.Dispose();
