@@ -1,3 +1,5 @@
+using Pipeline.Shared.Kernels;
+
 namespace Pipeline.Harvest;
 
 /// <summary>
@@ -22,7 +24,7 @@ internal sealed class WriteBehind(int most) : IDisposable
             before =>
             {
                 before.GetAwaiter().GetResult();
-                return piece();
+                return Pieces.Aside(piece);
             },
             CancellationToken.None,
             TaskContinuationOptions.None,

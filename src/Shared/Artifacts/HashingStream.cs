@@ -10,17 +10,15 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
 {
     private readonly IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
 
-    /// <summary>
-    /// What is written goes to the disk when there is so much of it, while the writer's caller goes on with other work: at the
-    /// end little is left to wait for.
-    /// </summary>
+    /// <summary>What is written goes to the disk when there is so much of it, while more is written: at the end little is left to wait for.</summary>
     private const long FlushBytes = 8 << 20;
 
     /// <summary>What is hashed and handed to the system at a time, so that one finds in the core's cache what the other read.</summary>
     private const int PieceBytes = 1 << 18;
 
     private long written;
-    private long onDisk;
+    private long sent;
+    private Task sending = Task.CompletedTask;
 
     public override bool CanRead => false;
     public override bool CanSeek => false;
@@ -55,9 +53,24 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
             throw DiskFull.While(finalPath, written + buffer.Length, e);
         }
         written += buffer.Length;
-        if (written - onDisk >= FlushBytes)
+        if (written - sent >= FlushBytes)
         {
-            FlushToDisk();
+            Send(sending.GetAwaiter().GetResult);
+            var handle = file.SafeFileHandle;
+            sending = Task.Run(() => RandomAccess.FlushToDisk(handle));
+            sent = written;
+        }
+    }
+
+    private void Send(Action toDisk)
+    {
+        try
+        {
+            toDisk();
+        }
+        catch (IOException e) when (DiskFull.Is(e))
+        {
+            throw DiskFull.While(finalPath, written, e);
         }
     }
 
@@ -68,21 +81,9 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
     /// <summary>Flushes the file to disk; the digest of everything written.</summary>
     public FileDigest Finish()
     {
-        FlushToDisk();
+        Send(sending.GetAwaiter().GetResult);
+        Send(() => file.Flush(flushToDisk: true));
         return new FileDigest(written, Convert.ToHexStringLower(hash.GetHashAndReset()));
-    }
-
-    private void FlushToDisk()
-    {
-        try
-        {
-            file.Flush(flushToDisk: true);
-        }
-        catch (IOException e) when (DiskFull.Is(e))
-        {
-            throw DiskFull.While(finalPath, written, e);
-        }
-        onDisk = written;
     }
 
     public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
@@ -95,6 +96,7 @@ internal sealed class HashingStream(FileStream file, string finalPath) : Stream
     {
         if (disposing)
         {
+            sending.ContinueWith(_ => { }, TaskScheduler.Default).Wait(CancellationToken.None);
             hash.Dispose();
         }
         base.Dispose(disposing);

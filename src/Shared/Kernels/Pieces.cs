@@ -9,6 +9,8 @@ namespace Pipeline.Shared.Kernels;
 /// </summary>
 public static class Pieces
 {
+    private static readonly List<Guest> Guests = [];
+
     /// <param name="count">Pieces.</param>
     /// <param name="threads">At most so many, the caller's among them.</param>
     /// <param name="piece">Does the piece of a number.</param>
@@ -49,12 +51,60 @@ public static class Pieces
     )
     {
         var job = new Job<T>(count, most, threads, enter, stretch, leave);
-        for (int helper = 1; helper < Math.Min(count, threads); helper++)
+        int helpers = Math.Min(count, threads) - 1;
+        for (int helper = Invite(job, helpers); helper < helpers; helper++)
         {
             ThreadPool.UnsafeQueueUserWorkItem(job, preferLocal: false);
         }
         job.Execute();
         job.Finish();
+    }
+
+    /// <summary>
+    /// Other work, on the calling thread, in the place of one of a job's threads: jobs that begin meanwhile start one fewer,
+    /// and this one joins the latest of them when its work is done. So no more threads run than were asked for, and none
+    /// is put off in the middle of a piece that the others then wait for.
+    /// </summary>
+    public static T Aside<T>(Func<T> work)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        var guest = new Guest();
+        lock (Guests)
+        {
+            Guests.Add(guest);
+        }
+        try
+        {
+            return work();
+        }
+        finally
+        {
+            lock (Guests)
+            {
+                Guests.Remove(guest);
+            }
+            guest.Invitation?.Execute();
+        }
+    }
+
+    /// <summary>Asks threads whose work aside is not done yet.</summary>
+    /// <returns>How many.</returns>
+    private static int Invite(IThreadPoolWorkItem job, int most)
+    {
+        lock (Guests)
+        {
+            int invited = Math.Min(most, Guests.Count);
+            for (int i = 0; i < invited; i++)
+            {
+                Guests[i].Invitation = job;
+            }
+            return invited;
+        }
+    }
+
+    private sealed class Guest
+    {
+        public IThreadPoolWorkItem? Invitation { get; set; }
     }
 
     private sealed class Job<T>(

@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
+using Microsoft.Win32.SafeHandles;
 using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Tests.Artifacts;
@@ -77,4 +78,31 @@ public sealed class AtomicFileTests : IDisposable
 
     private static IEnumerable<string?> Names(string path) =>
         Directory.EnumerateFileSystemEntries(path).Select(Path.GetFileName).Order(StringComparer.Ordinal);
+
+    /// <summary>The disk is told in the background while more is written; what it answers must not be lost.</summary>
+    [Fact]
+    public void What_fails_on_the_way_to_the_disk_is_told_before_there_is_a_digest()
+    {
+        using var folder = new TempFolder();
+        using var file = new UnflushableFile(folder["file"]);
+        using var stream = new HashingStream(file, folder["file"]);
+        stream.Write(new byte[9 << 20]);
+
+        var finish = stream.Finish;
+
+        finish.Should().Throw<ObjectDisposedException>();
+    }
+
+    private sealed class UnflushableFile(string path) : FileStream(path, FileMode.CreateNew, FileAccess.Write)
+    {
+        public override SafeFileHandle SafeFileHandle
+        {
+            get
+            {
+                var closed = File.OpenHandle(Name, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
+                closed.Dispose();
+                return closed;
+            }
+        }
+    }
 }

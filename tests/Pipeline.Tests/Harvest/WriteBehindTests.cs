@@ -99,9 +99,15 @@ public class WriteBehindTests
     [Fact]
     public void Settling_waits_for_what_was_given_and_throws_nothing()
     {
+        using var gate = new ManualResetEventSlim();
         using var disk = new WriteBehind(4);
-        var failing = disk.Start<bool>(() => throw new StageFailedException("the disk is full"));
+        var failing = disk.Start<bool>(() =>
+        {
+            gate.Wait(CancellationToken.None);
+            throw new StageFailedException("the disk is full");
+        });
         var after = disk.Start(() => true);
+        gate.Set();
 
         disk.Settle();
 

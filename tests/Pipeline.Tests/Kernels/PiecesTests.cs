@@ -224,6 +224,83 @@ public class PiecesTests
         times.Cast<int>().Should().OnlyContain(n => n == 1);
     }
 
+    [Fact]
+    public void While_a_thread_is_aside_a_job_does_not_start_another_in_its_place()
+    {
+        using var begun = new ManualResetEventSlim();
+        using var end = new ManualResetEventSlim();
+        var aside = new Thread(() =>
+            Pieces.Aside(() =>
+            {
+                begun.Set();
+                end.Wait(CancellationToken.None);
+                return 0;
+            })
+        );
+        aside.Start();
+        begun.Wait(CancellationToken.None);
+        var seen = new ConcurrentBag<int>();
+
+        Pieces.Run(1000, 2, _ => seen.Add(Environment.CurrentManagedThreadId));
+        end.Set();
+        aside.Join();
+
+        seen.Should().HaveCount(1000);
+        seen.Distinct().Should().Equal(Environment.CurrentManagedThreadId);
+    }
+
+    [Fact]
+    public void A_thread_that_was_aside_joins_the_job_it_was_missed_in()
+    {
+        using var begun = new ManualResetEventSlim();
+        using var end = new ManualResetEventSlim();
+        using var joined = new ManualResetEventSlim();
+        var aside = new Thread(() =>
+            Pieces.Aside(() =>
+            {
+                begun.Set();
+                end.Wait(CancellationToken.None);
+                return 0;
+            })
+        );
+        aside.Start();
+        begun.Wait(CancellationToken.None);
+        int caller = Environment.CurrentManagedThreadId;
+        var seen = new ConcurrentBag<int>();
+
+        Pieces.Run(
+            2,
+            2,
+            _ =>
+            {
+                seen.Add(Environment.CurrentManagedThreadId);
+                if (Environment.CurrentManagedThreadId == caller)
+                {
+                    end.Set();
+                    joined
+                        .Wait(TimeSpan.FromMinutes(1), CancellationToken.None)
+                        .Should()
+                        .BeTrue("it comes when it is done");
+                }
+                joined.Set();
+            }
+        );
+        aside.Join();
+
+        seen.Should().BeEquivalentTo([caller, aside.ManagedThreadId]);
+    }
+
+    [Fact]
+    public void Work_aside_gives_its_result_and_its_failure_and_its_place_is_free_again()
+    {
+        Pieces.Aside(() => 42).Should().Be(42);
+        var failing = () => Pieces.Aside<int>(() => throw new TestFailureException());
+        failing.Should().ThrowExactly<TestFailureException>();
+
+        using var both = new Barrier(2);
+        Pieces.Run(2, 2, _ => both.SignalAndWait(TimeSpan.FromMinutes(1)).Should().BeTrue("two threads run"));
+    }
+
     private static void InterlockedMax(ref int largest, int value)
     {
         for (int seen = largest; value > seen; seen = largest)
