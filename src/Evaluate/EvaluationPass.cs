@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Evaluate;
@@ -28,7 +29,7 @@ internal sealed record EvaluationPass(IReadOnlyList<StageFolder> Folders, Checkp
         // A checkpoint in the folder of an SAE that was changed may be one that its own pass went on from before.
         foreach (var holder in pending.OrderBy(folder => folder.State != StageState.Partial))
         {
-            if (holder.Checkpoints.Open() is not { } checkpoint)
+            if (CheckpointIn(holder) is not { } checkpoint)
             {
                 continue;
             }
@@ -53,6 +54,19 @@ internal sealed record EvaluationPass(IReadOnlyList<StageFolder> Folders, Checkp
             passes.Add(new EvaluationPass(left, null, begun.Count == 0 ? null : NoteOf(begun)));
         }
         return passes;
+    }
+
+    private static Checkpoint? CheckpointIn(StageFolder folder)
+    {
+        try
+        {
+            return folder.Checkpoints.Open();
+        }
+        // A kill may have come while the folder of a changed SAE was being deleted.
+        catch (CorruptArtifactException) when (folder.State != StageState.Partial)
+        {
+            return null;
+        }
     }
 
     private static string NoteOf(Checkpoint checkpoint, IReadOnlyList<StageFolder> known) =>

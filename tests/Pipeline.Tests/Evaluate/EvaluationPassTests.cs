@@ -1,4 +1,5 @@
 using Pipeline.Evaluate;
+using Pipeline.Shared;
 using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Tests.Evaluate;
@@ -90,6 +91,24 @@ public sealed class EvaluationPassTests : IDisposable
         Names(passes[1]).Should().Equal("a", "c");
         passes[1].From.Should().BeNull();
         passes[1].Note.Should().Contain("hook/a: begun before").And.NotContain("hook/c");
+    }
+
+    /// <summary>What a kill leaves in the middle of deleting it, or damage.</summary>
+    [Fact]
+    public void Half_a_checkpoint_in_the_folder_of_a_changed_SAE_is_none_and_in_another_an_error()
+    {
+        Checkpoint("b", "a", "b");
+        string file = Directory.GetFiles(folder["evaluate", "hook", "b"], "*.safetensors", SearchOption.AllDirectories)[
+            0
+        ];
+        File.Delete(file);
+
+        var changed = EvaluationPass.Of([Folder("a"), Folder("b", setting: 2)]).Should().ContainSingle().Subject;
+        var damaged = () => EvaluationPass.Of([Folder("a"), Folder("b")]);
+
+        changed.From.Should().BeNull();
+        changed.Note.Should().Contain("hook/a: begun before");
+        damaged.Should().Throw<CorruptArtifactException>().WithMessage($"*{file}*");
     }
 
     private static IEnumerable<string> Names(EvaluationPass pass) =>
