@@ -37,6 +37,7 @@ public sealed class EvaluateStage : IDisposable
     private readonly EvaluateConfig config;
     private readonly IProgressSink progress;
     private readonly CancellationToken cancel;
+    private readonly EvaluationPass pass;
     private readonly List<EvaluatedSae> subjects;
 
     /// <summary>Of every hook at which a reconstruction is spliced in.</summary>
@@ -58,13 +59,20 @@ public sealed class EvaluateStage : IDisposable
 
     private EvaluateStage(
         RunInputs run,
+        EvaluationPass pass,
         IReadOnlyList<(HookPoint Hook, SaeConfig Sae, StageFolder Folder)> pending,
         IProgressSink progress,
         CancellationToken cancel
     )
     {
-        (this.run, config, this.progress, this.cancel) = (run, run.Config.Evaluate, progress, cancel);
-        subjects = [.. pending.Select(p => new EvaluatedSae(run, p.Hook, p.Sae, p.Folder))];
+        (this.run, this.pass, this.progress, this.cancel) = (run, pass, progress, cancel);
+        config = run.Config.Evaluate;
+        subjects =
+        [
+            .. pass
+                .Folders.Select(folder => pending.First(p => p.Folder == folder))
+                .Select(p => new EvaluatedSae(run, p.Hook, p.Sae, p.Folder)),
+        ];
         int width = run.Model.Config.Width;
         var targets = subjects.Select(s => s.Target).Distinct().ToList();
         ablations = targets.ToDictionary(hook => hook, hook => new Ablations(hook, width));
@@ -119,8 +127,15 @@ public sealed class EvaluateStage : IDisposable
         CancellationToken cancel
     )
     {
-        using var stage = new EvaluateStage(run, pending, progress, cancel);
-        stage.Run();
+        foreach (var pass in EvaluationPass.Of([.. pending.Select(p => p.Folder)]))
+        {
+            if (pass.Note is { } note)
+            {
+                progress.Say(note);
+            }
+            using var stage = new EvaluateStage(run, pass, pending, progress, cancel);
+            stage.Run();
+        }
     }
 
     public void Dispose()
@@ -482,25 +497,22 @@ public sealed class EvaluateStage : IDisposable
             state.AddRange(subject.State().Select(part => ($"{subject.Folder.Fingerprint}/{part.Name}", part.Value)));
         }
         lastCheckpoint = meanTokens + tokens;
-        Checkpoints.Save(lastCheckpoint.Value, stream => SafetensorsWriter.Write(stream, state), []);
+        Checkpoints.Save(
+            lastCheckpoint.Value,
+            stream => SafetensorsWriter.Write(stream, state),
+            EvaluationPass.Words(subjects.Select(subject => subject.Folder))
+        );
     }
 
-    /// <summary>Takes up a checkpoint that knows all of these SAEs; of those it knows some may be finished by now.</summary>
+    /// <summary>Takes up the pass's checkpoint; of the SAEs it knows some may be finished by now.</summary>
     private void RestoreCheckpoint()
     {
-        if (Checkpoints.Open() is not { } checkpoint)
+        if (pass.From is not { } checkpoint)
         {
             return;
         }
         using var scope = NewDisposeScope();
         using var file = SafetensorsFile.Open(checkpoint.Path);
-        bool knowsAll =
-            subjects.All(subject => file.Shapes.ContainsKey($"{subject.Folder.Fingerprint}/reconstruction"))
-            && inputs.Keys.All(hook => file.Shapes.ContainsKey($"{hook}/inputs"));
-        if (!knowsAll)
-        {
-            return;
-        }
         double[] Numbers(string name) => CpuKernels.ToArray<double>(file.Load(name));
         long[] progressed = CpuKernels.ToArray<long>(file.Load("progress"));
         (meanTokens, tokens) = (progressed[0], progressed[1]);
@@ -522,16 +534,14 @@ public sealed class EvaluateStage : IDisposable
 
     private void Seal(EvaluatedSae subject, Yardstick yardstick, IReadOnlyList<DirectEffect> effects, TimeSpan wall)
     {
-        var metrics = FiguresOf(subject, yardstick);
-        metrics["dead_fraction"] = subject.Examples.Dead / (double)subject.Sae.Features;
-        metrics["density_histogram"] = subject.Examples.DensityHistogram();
+        var metrics = FiguresOf(subject, yardstick, withBos: true);
         metrics["intervals"] = yardstick.Intervals(
             subject.Spliced,
             subject.Reconstruction.Sums,
             ReconstructionMetrics.SquaredError,
             ReconstructionMetrics.ActiveLatents
         );
-        metrics["without_bos"] = FiguresOf(subject, yardstick, except: TokenClass.Bos);
+        metrics["without_bos"] = FiguresOf(subject, yardstick, withBos: false);
         metrics["by_position"] = yardstick.ByPosition(
             run.Config.Harvest.Context,
             subject.Spliced,
@@ -547,16 +557,22 @@ public sealed class EvaluateStage : IDisposable
             ManifestOutput.Of(MetricsName, Publish(subject, MetricsName, metrics)),
             .. dashboards[subject],
         ];
+        var provenance = run.Provenance(wall);
+        if (pass.Note is { } note)
+        {
+            provenance["checkpoint"] = note;
+        }
         subject.Folder.Complete(
             outputs,
             new JsonObject { ["loss_recovered"] = metrics["loss_recovered"]?.DeepClone() },
-            run.Provenance(wall)
+            provenance
         );
     }
 
-    /// <summary>Reconstruction and splice over all tokens, or all but those of a class.</summary>
-    private JsonObject FiguresOf(EvaluatedSae subject, Yardstick yardstick, TokenClass? except = null)
+    /// <summary>Reconstruction, splice and how often latents fire, over all tokens or all but BOS.</summary>
+    private JsonObject FiguresOf(EvaluatedSae subject, Yardstick yardstick, bool withBos)
     {
+        TokenClass? except = withBos ? null : TokenClass.Bos;
         double[] cleanSums = clean.Sums.Total(except);
         double[] splicedSums = subject.Spliced.Sums.Total(except);
         double mean = SpliceScore.CrossEntropyOf(ablations[subject.Target].Mean.Sums.Total(except));
@@ -574,6 +590,8 @@ public sealed class EvaluateStage : IDisposable
             SpliceScore.Recovered(untouched, SpliceScore.CrossEntropyOf(splicedSums), mean)
         );
         figures["kl"] = MetricNumber.Of(SpliceScore.MeanDivergenceOf(splicedSums));
+        figures["dead_fraction"] = MetricNumber.Of(subject.Examples.DeadFraction(withBos));
+        figures["density_histogram"] = subject.Examples.DensityHistogram(withBos);
         return figures;
     }
 

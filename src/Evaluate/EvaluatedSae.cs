@@ -32,9 +32,10 @@ internal sealed class EvaluatedSae(RunInputs run, HookPoint hook, SaeConfig conf
 
     public SpliceScore Spliced { get; } = new();
 
-    public FeatureExamples Examples { get; } = new(config.FeaturesFor(run.Model.Config.Width));
+    public FeatureExamples Examples { get; } = new(config.FeaturesFor(run.Model.Config.Width), run.Tokenizer.BosId);
 
-    public LatentSample Sample { get; } = new(RandomStreams.Derive(run.Config.Seed, "evaluate", "contexts"));
+    public LatentSample Sample { get; } =
+        new(RandomStreams.Derive(run.Config.Seed, "evaluate", "contexts"), run.Tokenizer.BosId);
 
     /// <summary>The SAEs of its name at all hooks; null where it is the only one.</summary>
     public AllHooks? Together { get; set; }

@@ -59,12 +59,6 @@ internal sealed class GroupedSums(int columns)
         return total;
     }
 
-    /// <summary>One column document by document.</summary>
-    /// <param name="column">From 0.</param>
-    /// <param name="documents">How many there are; the last may have no token here.</param>
-    public double[] ByDocument(int column, int documents) =>
-        [.. Enumerable.Range(0, documents).Select(document => Of(Grouping.Document, document)[column])];
-
     private void Add(Grouping grouping, int group, ReadOnlySpan<double> values)
     {
         ref double[] own = ref sums[(int)grouping];

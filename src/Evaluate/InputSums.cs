@@ -1,7 +1,3 @@
-using Pipeline.Shared.Kernels;
-using TorchSharp;
-using static TorchSharp.torch;
-
 namespace Pipeline.Evaluate;
 
 /// <summary>One hook's activations in sums: tokens, |x|² and x itself. Every SAE there shares them.</summary>
@@ -48,31 +44,21 @@ internal sealed class InputSums(int width)
         {
             squaredSum += sum * sum;
         }
-        return Variance(sums[Tokens], sums[Squared], squaredSum);
+        double variance = sums[Squared] - (squaredSum / sums[Tokens]);
+        return variance > NoVariance * sums[Squared] ? variance : double.NaN;
     }
 
     /// <summary>Tokens of every resample.</summary>
-    public double[] TokensOf(Bootstrap bootstrap) => bootstrap.Totals(Sums.ByDocument(Tokens, bootstrap.Documents));
+    public double[] TokensOf(Bootstrap bootstrap) => bootstrap.Totals(Sums, Tokens);
 
     /// <summary><see cref="VarianceOf"/> of every resample.</summary>
     public double[] VariancesOf(Bootstrap bootstrap)
     {
-        int documents = bootstrap.Documents;
-        double[] tokensR = TokensOf(bootstrap);
-        double[] squaredR = bootstrap.Totals(Sums.ByDocument(Squared, documents));
-        using var scope = NewDisposeScope();
-        double[] sumsND =
+        int columns = First + width;
+        double[] totalsRC = bootstrap.Totals(Sums, 0, columns);
+        return
         [
-            .. Enumerable.Range(0, documents).SelectMany(n => Sums.Of(Grouping.Document, n)[First..].ToArray()),
+            .. Enumerable.Range(0, Bootstrap.Resamples).Select(r => VarianceOf(totalsRC.AsSpan(r * columns, columns))),
         ];
-        var vectorsND = tensor(sumsND, documents, width);
-        double[] squaredSumsR = CpuKernels.ToArray<double>(bootstrap.Totals(vectorsND).square().sum(-1));
-        return [.. tokensR.Select((tokens, r) => Variance(tokens, squaredR[r], squaredSumsR[r]))];
-    }
-
-    private static double Variance(double tokens, double squared, double squaredSum)
-    {
-        double variance = squared - (squaredSum / tokens);
-        return variance > NoVariance * squared ? variance : double.NaN;
     }
 }

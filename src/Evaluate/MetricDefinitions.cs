@@ -42,7 +42,8 @@ internal static class MetricDefinitions
         ),
         (
             "without_bos",
-            "these figures over the tokens that are not BOS, what is predicted from a BOS left out with it"
+            "these figures over the tokens that are not BOS, what is predicted from a BOS left out with it; features/ leaves BOS "
+                + "out alike"
         ),
         (
             "by_position",
@@ -73,7 +74,7 @@ internal static class MetricDefinitions
         ),
         (
             "direct_effect",
-            "of latents spread over the density range, each at the token on which it is highest: activation x decoder row taken "
+            "of latents spread over the density range, each at the token, BOS apart, on which it is highest: activation x decoder row taken "
                 + "from the stream, and the model run on from there; means over these latents"
         ),
         (

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Text;
 using System.Text.Json.Nodes;
 using Pipeline.Shared;
+using Pipeline.Shared.Kernels;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Text;
 using Pipeline.Shared.Tokens;
@@ -11,28 +11,49 @@ using static TorchSharp.torch;
 
 namespace Pipeline.Evaluate;
 
-/// <summary>How well a model predicts a text.</summary>
+/// <summary>How well a model predicts a text; <see cref="Definitions"/> says what each figure is.</summary>
 /// <param name="Tokens">Next tokens predicted.</param>
-/// <param name="CrossEntropy">Mean, nats a token.</param>
-/// <param name="BitsPerByte">Cross-entropy in bits times tokens per UTF-8 byte of the text read.</param>
+/// <param name="CrossEntropy">Their mean, nats a token.</param>
+/// <param name="BitsPerByte">
+/// Bits of the predictions of text, by UTF-8 bytes of that very text; NaN where none of it was predicted.
+/// </param>
+/// <param name="Bytes">Those bytes.</param>
 /// <param name="UnigramEntropy">Entropy of the scored tokens' own frequencies, nats: what knowing only those would cost.</param>
 /// <param name="TokensPerSecond">Tokens scored a second.</param>
 public sealed record TextScore(
     long Tokens,
     double CrossEntropy,
     double BitsPerByte,
+    long Bytes,
     double UnigramEntropy,
     double TokensPerSecond
 )
 {
+    private static readonly (string Name, string Text)[] Definitions =
+    [
+        ("tokens", "next tokens predicted: every token of a context but its first, BOS before documents included"),
+        ("ce", "mean cross-entropy of these tokens, nats per token"),
+        (
+            "bits_per_byte",
+            "sum of the cross-entropies of the predicted tokens that are text, in bits / UTF-8 bytes these tokens stand for: "
+                + "without BOS, without what is first in a context and so not predicted, and without a rest that makes no context"
+        ),
+        ("bytes", "the bytes of bits_per_byte"),
+        ("unigram_entropy", "entropy of the predicted tokens' own frequencies, nats per token"),
+    ];
+
     public JsonObject ToJson() =>
         new()
         {
             ["tokens"] = Tokens,
             ["ce"] = CrossEntropy,
-            ["bits_per_byte"] = BitsPerByte,
+            ["bits_per_byte"] = MetricNumber.Of(BitsPerByte),
+            ["bytes"] = Bytes,
             ["unigram_entropy"] = UnigramEntropy,
             ["tokens_per_s"] = Math.Round(TokensPerSecond, 1),
+            ["definitions"] = new JsonObject(
+                Definitions.Select(entry => KeyValuePair.Create(entry.Name, (JsonNode?)entry.Text))
+            ),
         };
 
     public override string ToString() =>
@@ -72,19 +93,17 @@ public static class Scorer
         }
         var bos = tokenizer.BosId is null ? BosPolicy.None : BosPolicy.EachDocument;
         var packer = new TokenPacker(tokenizer, length, bos, separator: false, "score");
-        var counter = new ByteCounter();
         using var none = no_grad();
         using var model = folder.Load();
         var clock = Stopwatch.StartNew();
         double loss = 0;
         long scored = 0;
-        long tokens = 0;
+        double textLoss = 0;
+        long bytes = 0;
         var counts = new long[folder.Config.Vocabulary];
-        // The text's own bytes where all of it is scored; where it is cut, those of the tokens that are.
-        bool isCut = maximumTokens < long.MaxValue;
-        long cutBytes = 0;
-        var contexts = packer.Pack(counter.Count(text.Read()));
-        if (isCut)
+        int firstOfText = bos == BosPolicy.None ? 0 : 1; // its position in a document
+        var contexts = packer.Pack(text.Read().Select((document, index) => (index, document)));
+        if (maximumTokens < long.MaxValue)
         {
             contexts = contexts.Take((int)Math.Clamp(maximumTokens / length, 1, int.MaxValue));
         }
@@ -96,15 +115,18 @@ public static class Scorer
             var losses = NextToken.Losses(model, model.ForwardResidual(tokensBT), tokensBT);
             loss += losses.sum(float64).item<double>();
             scored += losses.numel();
+            float[] lossR = CpuKernels.ToArray<float>(losses);
+            int row = 0;
             foreach (var packed in batch)
             {
-                tokens += packed.Tokens.Length;
-                cutBytes += isCut
-                    ? Encoding.UTF8.GetByteCount(tokenizer.Decode([.. packed.Tokens.Where(t => t != tokenizer.BosId)]))
-                    : 0;
-                foreach (int token in packed.Tokens.AsSpan(1))
+                for (int t = 1; t < packed.Tokens.Length; t++, row++)
                 {
-                    counts[token]++;
+                    counts[packed.Tokens[t]]++;
+                    if (packed.Positions[t] >= firstOfText)
+                    {
+                        textLoss += lossR[row];
+                        bytes += tokenizer.BytesOf(packed.Tokens[t], packed.Positions[t] == firstOfText);
+                    }
                 }
             }
         }
@@ -123,24 +145,10 @@ public static class Scorer
         return new TextScore(
             scored,
             loss / scored,
-            loss / scored / Math.Log(2) * tokens / (isCut ? cutBytes : counter.Bytes),
+            textLoss / Math.Log(2) / bytes,
+            bytes,
             entropy,
             scored / clock.Elapsed.TotalSeconds
         );
-    }
-
-    private sealed class ByteCounter
-    {
-        public long Bytes { get; private set; }
-
-        public IEnumerable<(int Index, Document Document)> Count(IEnumerable<Document> documents)
-        {
-            int index = 0;
-            foreach (var document in documents)
-            {
-                Bytes += Encoding.UTF8.GetByteCount(document.Text);
-                yield return (index++, document);
-            }
-        }
     }
 }

@@ -109,9 +109,14 @@ internal sealed class SpliceScore
     /// <summary>Cross-entropy of every resample.</summary>
     public double[] CrossEntropiesOf(Bootstrap bootstrap)
     {
-        double[] scoredR = bootstrap.Totals(Sums.ByDocument(Scored, bootstrap.Documents));
-        double[] lossR = bootstrap.Totals(Sums.ByDocument(Loss, bootstrap.Documents));
-        return [.. lossR.Zip(scoredR, (loss, scored) => loss / scored)];
+        const int Both = 2;
+        double[] scoredAndLossR2 = bootstrap.Totals(Sums, Scored, Both);
+        return
+        [
+            .. Enumerable
+                .Range(0, Bootstrap.Resamples)
+                .Select(r => CrossEntropyOf(scoredAndLossR2.AsSpan(r * Both, Both))),
+        ];
     }
 
     /// <summary>Adds a batch: what is predicted from a token counts at that token's place.</summary>

@@ -73,12 +73,12 @@ internal sealed record Yardstick(SpliceScore Clean, SpliceScore Zero, InputSums 
         };
         if (reconstruction is not null)
         {
-            double[] errorR = Resampled.Totals(reconstruction.ByDocument(error, Resampled.Documents));
+            double[] errorR = Resampled.Totals(reconstruction, error);
             intervals["fvu"] = Resampled.Interval(errorR.Select((sum, r) => sum / variancesR.Value[r]));
         }
         if (reconstruction is not null && active is { } column)
         {
-            double[] activeR = Resampled.Totals(reconstruction.ByDocument(column, Resampled.Documents));
+            double[] activeR = Resampled.Totals(reconstruction, column);
             double[] tokensR = Inputs.TokensOf(Resampled);
             intervals["l0"] = Resampled.Interval(activeR.Select((sum, r) => sum / tokensR[r]));
         }

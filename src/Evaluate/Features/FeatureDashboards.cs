@@ -78,7 +78,7 @@ internal sealed class FeatureDashboards : IDisposable
         (this.model, this.hook, this.sae, this.tokenizer) = (model, hook, sae, tokenizer);
         (this.settings, this.examples) = (settings, examples);
         this.effects = effects.ToDictionary(effect => effect.Latent);
-        sample = new SampledActivations(contexts.Contexts, sae.Features);
+        sample = new SampledActivations(contexts.Contexts, sae.Features, tokenizer.BosId);
         neighbours = new LatentNeighbours(sae.W_dec, sample);
         withPatterns = [.. examples.Spread(settings.Patterns)];
         described = settings.Features.Value is { } count
@@ -126,7 +126,7 @@ internal sealed class FeatureDashboards : IDisposable
         string index = FeatureIndex.Text(
             sae.Features,
             examples,
-            sample.Rows,
+            sample.Counted,
             LatentsPerBlock,
             BlockOf,
             settings.Patterns == 0 ? null : ReadQualities(folder.Path, outputs),

@@ -7,7 +7,10 @@ internal static class FeatureDefinitions
 {
     private static readonly (string Name, string Text)[] All =
     [
-        ("tokens", "held-out tokens evaluated; density, activations and top examples are over all of them"),
+        (
+            "tokens",
+            "held-out tokens evaluated, BOS left out: what fires on it counts nowhere here; density, activations and top examples are over all of them"
+        ),
         (
             "sample_tokens",
             "those of them that histogram, quantiles, nearest_coactivation and n2g are over: whole contexts drawn evenly, all of them where they fit in memory"
@@ -58,7 +61,7 @@ internal static class FeatureDefinitions
         ),
         (
             "example",
-            "tokens and the latent's activation on each; peak is the one it is about, which stands in the text source's document number `document` at token `position`"
+            "tokens and the latent's activation on each, 0 on a BOS; peak is the one it is about, which stands in the text source's document number `document` at token `position`"
         ),
         (
             "n2g",

@@ -7,10 +7,13 @@ using static TorchSharp.torch;
 namespace Pipeline.Evaluate.Features;
 
 /// <summary>
-/// Of every latent how often and how strongly it fires and the text it fires on most, over all tokens that come by. About
-/// 1,800 bytes a latent, whatever the number of tokens.
+/// Of every latent how often and how strongly it fires and the text it fires on most, over all tokens that come by but BOS,
+/// whose activations are of another size and say nothing of the text: what fires on it is only counted. About 1,800 bytes a
+/// latent, whatever the number of tokens.
 /// </summary>
-internal sealed class FeatureExamples(int features)
+/// <param name="features">F.</param>
+/// <param name="bos">BOS's id; null where the tokenizer has none.</param>
+internal sealed class FeatureExamples(int features, int? bos)
 {
     /// <summary>Examples kept of each latent, at most.</summary>
     public const int Most = 10;
@@ -18,6 +21,7 @@ internal sealed class FeatureExamples(int features)
     private const int Window = LatentExample.Window;
 
     private readonly long[] firedF = new long[features];
+    private readonly long[] firedOnBosF = new long[features];
     private readonly double[] sumF = new double[features];
 
     /// <summary>Place of the token with the largest activation.</summary>
@@ -34,16 +38,20 @@ internal sealed class FeatureExamples(int features)
     private readonly Windows windows = new(features * Most);
     private long tokens;
 
-    /// <summary>Tokens that came by.</summary>
-    public long Tokens => tokens;
+    /// <summary>How many of them were BOS.</summary>
+    private long bosTokens;
 
-    /// <summary>Latents that fired on no token.</summary>
-    public int Dead => firedF.Count(count => count == 0);
+    /// <summary>Tokens that came by, BOS apart.</summary>
+    public long Tokens => tokens - bosTokens;
+
+    /// <summary>Share of latents that fired on no token.</summary>
+    /// <param name="withBos">Whether BOS is one.</param>
+    public double DeadFraction(bool withBos) => FiredF(withBos).Count(count => count == 0) / (double)features;
 
     public long Fired(int latent) => firedF[latent];
 
     /// <summary>Share of the tokens that the latent fires on.</summary>
-    public double Density(int latent) => firedF[latent] / (double)tokens;
+    public double Density(int latent) => firedF[latent] / (double)Tokens;
 
     /// <summary>0 where it never fires.</summary>
     public float Largest(int latent) => largestFE[latent * Most];
@@ -63,7 +71,9 @@ internal sealed class FeatureExamples(int features)
         int kept = indices.Length / (batch.Length * positions);
         for (int row = 0; row < batch.Length * positions; row++)
         {
+            bool isBos = batch[row / positions].Tokens[row % positions] == bos;
             tokens++;
+            bosTokens += isBos ? 1 : 0;
             for (int j = row * kept; j < (row + 1) * kept; j++)
             {
                 if (values[j] <= 0)
@@ -71,6 +81,11 @@ internal sealed class FeatureExamples(int features)
                     continue;
                 }
                 int latent = (int)indices[j];
+                if (isBos)
+                {
+                    firedOnBosF[latent]++;
+                    continue;
+                }
                 firedF[latent]++;
                 sumF[latent] += values[j];
                 if (values[j] > largestFE[(latent * Most) + Most - 1])
@@ -89,14 +104,15 @@ internal sealed class FeatureExamples(int features)
     }
 
     /// <summary>{edges, counts}: 28 bins of a quarter decade from 1e-7 to 1.</summary>
-    public JsonObject DensityHistogram()
+    /// <param name="withBos">Whether what fires on BOS counts.</param>
+    public JsonObject DensityHistogram(bool withBos)
     {
         const int Bins = 28;
         const double Lowest = -7;
         var counts = new long[Bins];
-        foreach (long count in firedF.Where(count => count > 0))
+        foreach (long count in FiredF(withBos).Where(count => count > 0))
         {
-            double density = Math.Log10(count / (double)tokens);
+            double density = Math.Log10(count / (double)(withBos ? tokens : Tokens));
             counts[(int)Math.Clamp((density - Lowest) * 4, 0, Bins - 1)]++;
         }
         return new JsonObject
@@ -117,8 +133,9 @@ internal sealed class FeatureExamples(int features)
     /// <summary>Everything kept so far, by name.</summary>
     public IReadOnlyList<(string Name, Tensor Value)> State() =>
         [
-            ("tokens", tensor(tokens)),
+            ("tokens", tensor(new[] { tokens, bosTokens })),
             ("fired", tensor(firedF)),
+            ("fired_on_bos", tensor(firedOnBosF)),
             ("sum", tensor(sumF)),
             ("peak", tensor(peakF)),
             ("largest", tensor(largestFE)),
@@ -129,14 +146,18 @@ internal sealed class FeatureExamples(int features)
     public void Restore(Func<string, Tensor> load)
     {
         using var scope = NewDisposeScope();
-        tokens = load("tokens").item<long>();
+        long[] counted = CpuKernels.ToArray<long>(load("tokens"));
+        (tokens, bosTokens) = (counted[0], counted[1]);
         CpuKernels.ToArray<long>(load("fired")).CopyTo(firedF, 0);
+        CpuKernels.ToArray<long>(load("fired_on_bos")).CopyTo(firedOnBosF, 0);
         CpuKernels.ToArray<double>(load("sum")).CopyTo(sumF, 0);
         CpuKernels.ToArray<long>(load("peak")).CopyTo(peakF, 0);
         CpuKernels.ToArray<float>(load("largest")).CopyTo(largestFE, 0);
         CpuKernels.ToArray<int>(load("window_of")).CopyTo(windowOfFE, 0);
         windows.Restore(load);
     }
+
+    private IEnumerable<long> FiredF(bool withBos) => withBos ? firedF.Zip(firedOnBosF, (a, b) => a + b) : firedF;
 
     /// <summary>Puts an activation that belongs among the latent's largest into its place.</summary>
     private void Keep(PackedContext context, int row, int position, int kept, long[] indices, float[] values, int entry)
@@ -164,7 +185,7 @@ internal sealed class FeatureExamples(int features)
         {
             int at = (row - position + first + w) * kept;
             int found = Array.IndexOf(indices, latent, at, kept);
-            activationsW[w] = found < 0 ? 0 : values[found];
+            activationsW[w] = found < 0 || context.Tokens[first + w] == bos ? 0 : values[found];
         }
     }
 

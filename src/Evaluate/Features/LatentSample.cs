@@ -10,7 +10,7 @@ namespace Pipeline.Evaluate.Features;
 /// <param name="Number">Among all contexts that came by.</param>
 /// <param name="Text">Its tokens.</param>
 /// <param name="Starts">[T + 1]; where each token's latents begin.</param>
-/// <param name="Latents">Of all tokens, one token after the other, ascending.</param>
+/// <param name="Latents">Of all tokens, one token after the other, ascending; none of a BOS.</param>
 /// <param name="Values">Their activations, above 0.</param>
 internal sealed record SampledContext(long Number, PackedContext Text, int[] Starts, int[] Latents, float[] Values)
 {
@@ -21,9 +21,10 @@ internal sealed record SampledContext(long Number, PackedContext Text, int[] Sta
 /// <summary>
 /// The sparse latents of whole contexts, chosen evenly from all that come by, in bounded memory: those whose hash lies below
 /// a limit, which is lowered whenever they would take more than the budget. As long as everything fits, nothing is left out.
-/// Which contexts are kept depends on seed and text alone, not on how the text was cut into batches.
+/// Which contexts are kept depends on seed and text alone, not on how the text was cut into batches. On BOS nothing counts as
+/// firing, as in <see cref="FeatureExamples"/>.
 /// </summary>
-internal sealed class LatentSample(ulong seed, long budget = LatentSample.DefaultBudget)
+internal sealed class LatentSample(ulong seed, int? bos, long budget = LatentSample.DefaultBudget)
 {
     /// <summary>Of <see cref="SampledContext.Size"/>; 32 MB.</summary>
     public const long DefaultBudget = 1 << 22;
@@ -120,7 +121,7 @@ internal sealed class LatentSample(ulong seed, long budget = LatentSample.Defaul
         }
     }
 
-    private static SampledContext Sparse(
+    private SampledContext Sparse(
         long number,
         PackedContext context,
         ReadOnlySpan<long> indices,
@@ -136,7 +137,7 @@ internal sealed class LatentSample(ulong seed, long budget = LatentSample.Defaul
         {
             for (int j = t * width; j < (t + 1) * width; j++)
             {
-                if (values[j] > 0)
+                if (values[j] > 0 && context.Tokens[t] != bos)
                 {
                     latents.Add((int)indices[j]);
                     activations.Add(values[j]);

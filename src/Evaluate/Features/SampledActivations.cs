@@ -11,9 +11,12 @@ internal sealed class SampledActivations
     private readonly int[] rows;
     private readonly float[] values;
 
-    public SampledActivations(IReadOnlyList<SampledContext> contexts, int features)
+    /// <param name="contexts">In the text's order.</param>
+    /// <param name="features">F.</param>
+    /// <param name="bos">The id of the BOS on which nothing counts; null where the tokenizer has none.</param>
+    public SampledActivations(IReadOnlyList<SampledContext> contexts, int features, int? bos)
     {
-        this.contexts = contexts;
+        (this.contexts, Bos) = (contexts, bos);
         Positions = contexts.Count == 0 ? 0 : contexts[0].Text.Tokens.Length;
         startsF = new int[features + 1];
         foreach (int latent in contexts.SelectMany(context => context.Latents))
@@ -35,8 +38,10 @@ internal sealed class SampledActivations
 
     public int Features => startsF.Length - 1;
 
-    /// <summary>Tokens in all.</summary>
-    public int Rows => contexts.Count * Positions;
+    public int? Bos { get; }
+
+    /// <summary>Tokens in all, BOS apart.</summary>
+    public int Counted => contexts.Sum(context => context.Text.Tokens.Count(token => token != Bos));
 
     /// <summary>On which the latent fires, ascending.</summary>
     public ReadOnlySpan<int> RowsOf(int latent) => rows.AsSpan(startsF[latent]..startsF[latent + 1]);

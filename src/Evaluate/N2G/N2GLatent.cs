@@ -48,7 +48,7 @@ internal sealed record N2GLatent(int Examples, IReadOnlyList<N2GPattern> Pattern
         for (int c = 1; c < sample.Contexts; c += 2)
         {
             sample.Read(latent, c, activationsT);
-            score = score.With(trie, sample.TokensOf(c), activationsT);
+            score = score.With(trie, sample.TokensOf(c), activationsT, except: sample.Bos);
         }
         return new N2GLatent(examples.Length, patterns, score);
     }

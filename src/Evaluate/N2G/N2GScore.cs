@@ -19,11 +19,16 @@ internal readonly record struct N2GScore(long Predicted, long Fired, long Both)
     /// <param name="trie">Predicts.</param>
     /// <param name="tokensT">Ids.</param>
     /// <param name="activationsT">The latent's, on each.</param>
-    public N2GScore With(N2GTrie trie, ReadOnlySpan<int> tokensT, ReadOnlySpan<float> activationsT)
+    /// <param name="except">A token that counts for nothing; null where all count.</param>
+    public N2GScore With(N2GTrie trie, ReadOnlySpan<int> tokensT, ReadOnlySpan<float> activationsT, int? except = null)
     {
         var (predicted, fired, both) = (Predicted, Fired, Both);
         for (int t = 0; t < tokensT.Length; t++)
         {
+            if (tokensT[t] == except)
+            {
+                continue;
+            }
             bool isPredicted = trie.Predict(tokensT, t) > 0;
             predicted += isPredicted ? 1 : 0;
             fired += activationsT[t] > 0 ? 1 : 0;

@@ -6,12 +6,23 @@ internal sealed record ChartAxis(string Label, double Min, double Max, bool IsLo
     /// <summary>Ranges wider than this factor get a log axis.</summary>
     private const double LogFrom = 20;
 
+    /// <summary>Room between data and the end of an axis, of the data's range: markers are drawn around their place.</summary>
+    private const double Margin = 0.04;
+
     /// <summary>A linear axis over the values; log where they are all positive and span more than a factor of 20.</summary>
     public static ChartAxis Fit(string label, IReadOnlyCollection<double> values)
     {
         double min = values.Min();
         double max = values.Max();
-        return min > 0 && max / min > LogFrom ? Log(label, min, max) : Linear(label, min, max);
+        return min > 0 && max / min > LogFrom ? Log(label, min, max) : Around(label, values);
+    }
+
+    /// <summary>A linear axis over the values with room beside the outermost of them.</summary>
+    public static ChartAxis Around(string label, IReadOnlyCollection<double> values)
+    {
+        double pad = (values.Max() - values.Min()) * Margin;
+        var axis = Linear(label, values.Min(), values.Max());
+        return axis with { Min = Math.Min(axis.Min, values.Min() - pad), Max = Math.Max(axis.Max, values.Max() + pad) };
     }
 
     /// <summary>A log axis over positive values, whatever their span.</summary>
@@ -62,7 +73,7 @@ internal sealed record ChartAxis(string Label, double Min, double Max, bool IsLo
     {
         double low = Math.Log10(min);
         double high = Math.Log10(max);
-        double pad = (high - low) * 0.04;
+        double pad = (high - low) * Margin;
         // Decades alone where there are enough of them; some digits of each where there are not.
         int stride = Math.Max(1, (int)Math.Ceiling((high - low) / 5));
         double[] mantissas =

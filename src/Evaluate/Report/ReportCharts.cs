@@ -68,7 +68,7 @@ internal static class ReportCharts
         }
         using Chart chart = new(
             ChartAxis.Fit("L0 (active latents per token)", [.. points.Select(p => p.L0)]),
-            ChartAxis.Linear(label, points.Min(p => p.Value), points.Max(p => p.Value))
+            ChartAxis.Around(label, [.. points.Select(p => p.Value)])
         );
         // Autoencoders of one hook compete; those of two have different tasks.
         foreach (var hook in points.GroupBy(p => model.Saes[p.Series].Hook))

@@ -219,7 +219,7 @@ public static class ReportPage
             $"""
             <section id="density" aria-labelledby="density-title">
             <h2 id="density-title">Feature density</h2>
-            <p class="muted">How often latents fire, as a histogram of log₁₀ frequency over the evaluated tokens. Latents that never fired are counted beside each chart, not in it.</p>
+            <p class="muted">How often latents fire, as a histogram of log₁₀ frequency over the evaluated tokens, BOS included. Latents that never fired are counted beside each chart, not in it.</p>
             <div class="grid">
             {Lines(model.Saes.Select((sae, i) => DensityFigure(model, sae, i)))}
             </div>
@@ -247,7 +247,7 @@ public static class ReportPage
                 $"""
                 <section id="features" aria-labelledby="features-title">
                 <h2 id="features-title">Latents</h2>
-                <p class="muted">Each autoencoder's browser lists all its latents and shows text they fire on. Below, of each, the described latents that patterns foretell best. Shade is activation as a share of the latent's maximum; the outlined token is the one the example was picked for.</p>
+                <p class="muted">Each autoencoder's browser lists all its latents and shows text they fire on; BOS is left out of all it counts. Below, of each, the described latents that patterns foretell best. Shade is activation as a share of the latent's maximum; the outlined token is the one the example was picked for.</p>
                 <div class="grid wide">
                 {Lines(model.Saes.Index().Where(s => s.Item.Latents is not null).Select(s => Latents(s.Item, s.Index)))}
                 </div>

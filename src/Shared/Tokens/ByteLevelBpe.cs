@@ -168,15 +168,14 @@ internal sealed class ByteLevelBpe : ITokenizer
         }
         foreach (int id in ids)
         {
-            // Like Hugging Face's decoder: a piece with a character that stands for no byte is taken as it is.
-            if (special.Contains(id) || !pieceOf[id].All(ByteLevelAlphabet.Contains))
+            if (IsBytes(id))
             {
-                Flush();
-                text.Append(pieceOf[id]);
+                bytes.AddRange(pieceOf[id].Select(ByteLevelAlphabet.ByteOf));
             }
             else
             {
-                bytes.AddRange(pieceOf[id].Select(ByteLevelAlphabet.ByteOf));
+                Flush();
+                text.Append(pieceOf[id]);
             }
         }
         Flush();
@@ -184,6 +183,15 @@ internal sealed class ByteLevelBpe : ITokenizer
     }
 
     public string TokenText(int id) => Decode([id]);
+
+    public int BytesOf(int id, bool first) =>
+        IsBytes(id) ? pieceOf[id].Length : Encoding.UTF8.GetByteCount(pieceOf[id]);
+
+    /// <summary>
+    /// Whether each character stands for a byte. Like Hugging Face's decoder: a piece with one that stands for none is taken as
+    /// it is.
+    /// </summary>
+    private bool IsBytes(int id) => !special.Contains(id) && pieceOf[id].All(ByteLevelAlphabet.Contains);
 
     private static Dictionary<string, int> AllIds(Parts parts)
     {

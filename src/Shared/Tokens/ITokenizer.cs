@@ -21,4 +21,12 @@ public interface ITokenizer
 
     /// <summary>One token as a reader wants to see it; bytes that are no character of their own show as U+FFFD.</summary>
     string TokenText(int id);
+
+    /// <summary>
+    /// UTF-8 bytes of the text that a token stands for: over the tokens of a text they add up to the text's, as the tokenizer
+    /// normalizes it. Unlike <see cref="TokenText"/>'s, also where a token ends within a character.
+    /// </summary>
+    /// <param name="id">The token.</param>
+    /// <param name="first">Whether it is the text's first, which may stand for a blank that was put before the text.</param>
+    int BytesOf(int id, bool first);
 }

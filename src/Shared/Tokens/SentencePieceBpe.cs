@@ -104,6 +104,16 @@ internal sealed class SentencePieceBpe : ITokenizer
 
     public string TokenText(int id) => DecodePieces([id]);
 
+    /// <summary>A byte without a piece becomes an unknown token of its own; control pieces stand for no text.</summary>
+    public int BytesOf(int id, bool first) =>
+        pieces[id].Kind switch
+        {
+            PieceKind.Byte or PieceKind.Unknown => 1,
+            PieceKind.Control => 0,
+            _ => Encoding.UTF8.GetByteCount(pieces[id].Text.Replace(Space, ' '))
+                - (first && dummyPrefix && pieces[id].Text.StartsWith(Space) ? 1 : 0),
+        };
+
     private string DecodePieces(IReadOnlyList<int> ids)
     {
         var bytes = new List<byte>();

@@ -85,7 +85,11 @@ public class TokenPlacesTests
         restored.Of(Grouping.Position, 1).ToArray().Should().Equal(0, 0);
         restored.Of(Grouping.Position, 77).ToArray().Should().Equal(0, 0);
         restored.Of(Grouping.Class, (int)TokenClass.Bos).ToArray().Should().Equal(9, 90);
-        restored.ByDocument(1, 6).Should().Equal(30, 0, 0, 40, 80, 0);
+        Enumerable
+            .Range(0, 6)
+            .Select(document => restored.Of(Grouping.Document, document)[1])
+            .Should()
+            .Equal(30, 0, 0, 40, 80, 0);
         restored.Total().Should().Equal(15, 150);
         restored.Total(except: TokenClass.Bos).Should().Equal(6, 60);
         sums.Total().Should().Equal([7, 70], "the restored one is another");
@@ -106,5 +110,7 @@ public class TokenPlacesTests
         public string Decode(IReadOnlyList<int> ids) => throw new NotSupportedException();
 
         public string TokenText(int id) => texts[id];
+
+        public int BytesOf(int id, bool first) => throw new NotSupportedException();
     }
 }

@@ -95,6 +95,82 @@ public sealed class PipelineRunTests(TinyRun tiny) : IClassFixture<TinyRun>
         ArtifactHashes.Of(broken.Path).Should().Equal(ArtifactHashes.Of(whole.Path));
     }
 
+    /// <summary>
+    /// The SAEs of two hooks are interrupted in the middle; then the pipeline gets a further one, before them or after them
+    /// in the file.
+    /// </summary>
+    [Theory]
+    [InlineData("{architecture: topk, expansion: 1, k: 2}, ", "")]
+    [InlineData("", ", {architecture: topk, expansion: 1, k: 2}")]
+    public void An_SAE_that_comes_to_an_interrupted_evaluation_takes_none_of_the_others_back(
+        string before,
+        string after
+    )
+    {
+        const string Old = "{architecture: topk, expansion: 2, k: 4}";
+        using var whole = new TempFolder();
+        using var grown = new TempFolder();
+        string both = $"train.saes=[{before}{Old}{after}]";
+        Run(whole.Path, both);
+        using var cancel = new CancellationTokenSource();
+        var interrupt = new SilentProgress(
+            (task, done) =>
+            {
+                if (task == "evaluate" && done > 300)
+                {
+                    cancel.Cancel();
+                }
+            }
+        );
+        var interrupted = () => Run(grown.Path, interrupt, cancel.Token, $"train.saes=[{Old}]");
+        interrupted.Should().Throw<RunInterruptedException>();
+        var said = new List<string>();
+        var evaluated = new List<double>();
+
+        Run(
+            grown.Path,
+            new SilentProgress(
+                (task, done) =>
+                {
+                    if (task == "evaluate")
+                    {
+                        evaluated.Add(done);
+                    }
+                },
+                said.Add
+            ),
+            CancellationToken.None,
+            both
+        );
+
+        string note = said.Should()
+            .ContainSingle(line => line.StartsWith("evaluate:", StringComparison.Ordinal))
+            .Subject;
+        note.Should()
+            .ContainAll(
+                "blocks.0.hook_resid_post/topk-64-k4",
+                "blocks.1.hook_resid_post/topk-64-k4",
+                "go on from there"
+            );
+        note.Should().NotContain("topk-32-k2");
+        evaluated[0].Should().BeGreaterThan(300, "what was evaluated before is not evaluated again");
+        ArtifactHashes.Of(grown.Path).Should().Equal(ArtifactHashes.Of(whole.Path));
+        foreach (string manifest in Manifests(grown.Path, "topk-64-k4"))
+        {
+            JsonNode.Parse(File.ReadAllText(manifest))!["provenance"]!["checkpoint"]!
+                .GetValue<string>()
+                .Should()
+                .Be(note);
+        }
+    }
+
+    private static string[] Manifests(string folder, string sae) =>
+        [
+            .. Directory
+                .EnumerateFiles(Path.Combine(folder, "evaluate"), "manifest.json", SearchOption.AllDirectories)
+                .Where(path => path.Contains(sae, StringComparison.Ordinal)),
+        ];
+
     [Fact]
     public void One_changed_setting_makes_just_what_depends_on_it_again_and_explain_says_why()
     {

@@ -82,10 +82,11 @@ public sealed class TinyRun : IDisposable
 }
 
 /// <summary>Progress nobody watches; calls back at every report, so that a test can stop work there.</summary>
-internal sealed class SilentProgress(Action<string, double>? onUpdate = null) : IProgressSink
+internal sealed class SilentProgress(Action<string, double>? onUpdate = null, Action<string>? onSay = null)
+    : IProgressSink
 {
     public void Update(string task, double done, double total, string unit, string detail = "") =>
         onUpdate?.Invoke(task, done);
 
-    public void Say(string line) { }
+    public void Say(string line) => onSay?.Invoke(line);
 }

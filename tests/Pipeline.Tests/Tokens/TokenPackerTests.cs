@@ -93,5 +93,7 @@ public class TokenPackerTests
         public string Decode(IReadOnlyList<int> ids) => string.Concat(ids.Select(TokenText));
 
         public string TokenText(int id) => ((char)('a' + id - 1)).ToString();
+
+        public int BytesOf(int id, bool first) => 1;
     }
 }

@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using Pipeline.Shared.Models;
 using Pipeline.Shared.Tokens;
@@ -79,6 +80,33 @@ public class TokenizerGoldenTests
 
         scored.Should().Be(38_168);
         (sum / scored).Should().BeApproximately(1.66389, 1e-4);
+    }
+
+    [Theory]
+    [InlineData("data/tokenizers/gpt2")]
+    [InlineData("data/tokenizers/neox")] // normalizes to NFC, as this text is
+    [InlineData("data/models/stories260k")] // SentencePiece, a blank before the text, bytes for what has no piece
+    public void Bytes_of_a_texts_tokens_add_up_to_the_texts(string folder)
+    {
+        var tokenizer = Tokenizers.Load(TestData.Require(folder.Split('/')));
+        string[] texts =
+        [
+            "Hello world",
+            " a blank before",
+            "  naïve café\n\tθ ≤ 3  —  日本語 🙂",
+            "x",
+            "<|endoftext|> written out",
+        ];
+
+        foreach (string text in texts)
+        {
+            tokenizer
+                .Encode(text)
+                .Select((id, i) => tokenizer.BytesOf(id, first: i == 0))
+                .Sum()
+                .Should()
+                .Be(Encoding.UTF8.GetByteCount(text), text);
+        }
     }
 
     private static IEnumerable<int> Ids(JsonElement json) =>

@@ -41,7 +41,7 @@ public sealed class FeatureDashboardsTests : IDisposable
 
         var latents = Latents("run");
         var examples = codes.Examples();
-        var sample = new SampledActivations(codes.Sample().Contexts, 70);
+        var sample = new SampledActivations(codes.Sample().Contexts, 70, bos: null);
         using var neighbours = new LatentNeighbours(sae.W_dec, sample);
         var effectFV = new DirectLogitEffect(model).Of(sae.W_dec);
         latents.Select(Number("index")).Should().Equal(Enumerable.Range(0, 70).Select(f => (double)f));
@@ -194,6 +194,55 @@ public sealed class FeatureDashboardsTests : IDisposable
             );
     }
 
+    /// <summary>The token 7 is BOS: what fires on it is as if it did not.</summary>
+    [Fact]
+    public void Nothing_that_is_said_of_a_latent_is_about_BOS()
+    {
+        const int Bos = 7;
+        var codes = new RandomCodes(6, 12, 20, 4);
+        bool IsBos(int row) => codes.Contexts[row / 12].Tokens[row % 12] == Bos;
+        int[] others = [.. Enumerable.Range(0, 72).Where(row => !IsBos(row))];
+        others.Length.Should().BeLessThan(71);
+
+        Publish("run", codes, RandomSae(20), new DashboardSettings(FeatureCount.All, 20, 3), bos: Bos);
+
+        Number("tokens")(Index("run")).Should().Be(others.Length);
+        Number("sample_tokens")(Index("run")).Should().Be(others.Length);
+        Index("run")["columns"]!["top_token"]!
+            .AsArray()
+            .Select(token => token!.GetValue<string>())
+            .Should()
+            .NotContain(Letters.Text(Bos));
+        bool firesOnBos = false;
+        foreach (var (json, own) in Latents("run").Zip(codes.Activations))
+        {
+            float[] fired = [.. others.Select(row => own[row]).Where(a => a > 0)];
+            firesOnBos |= fired.Length < own.Count(a => a > 0);
+            Number("density")(json).Should().Be(fired.Length / (double)others.Length);
+            Number("max_activation")(json).Should().Be(fired.DefaultIfEmpty().Max());
+            json["dead"]!.GetValue<bool>().Should().Be(fired.Length == 0);
+            Numbers(json["histogram"]!["counts"]!).Sum().Should().Be(fired.Length);
+            json["quantiles"]!.AsArray().Sum(band => Number("count")(band!)).Should().Be(fired.Length);
+            json["top"]!.AsArray().Select(e => Activation(e!)).Should().Equal(fired.OrderDescending().Take(10));
+            if (json["n2g"] is { } n2g)
+            {
+                int heldOut = others.Count(row => row / 12 % 2 == 1 && own[row] > 0);
+                Number("fired")(n2g).Should().Be(heldOut);
+            }
+            var shown = json["top"]!.AsArray().Concat(json["quantiles"]!.AsArray().SelectMany(Examples));
+            shown.SelectMany(OnBos).Should().OnlyContain(activation => activation == 0);
+        }
+        firesOnBos.Should().BeTrue("otherwise nothing was left out");
+
+        static IEnumerable<JsonNode?> Examples(JsonNode? band) => band!["examples"]!.AsArray();
+
+        static IEnumerable<double> OnBos(JsonNode? example) =>
+            Numbers(example!["activations"]!)
+                .Zip(example["tokens"]!.AsArray())
+                .Where(token => token.Second!.GetValue<string>() == Letters.Text(Bos))
+                .Select(token => token.First);
+    }
+
     [Fact]
     public void Latents_that_were_taken_away_have_what_came_of_it_and_the_others_null()
     {
@@ -256,7 +305,8 @@ public sealed class FeatureDashboardsTests : IDisposable
         Autoencoder sae,
         DashboardSettings settings,
         Action<int>? before = null,
-        IReadOnlyList<DirectEffect>? effects = null
+        IReadOnlyList<DirectEffect>? effects = null,
+        int? bos = null
     )
     {
         using var none = no_grad();
@@ -266,10 +316,10 @@ public sealed class FeatureDashboardsTests : IDisposable
             model,
             Hook,
             sae,
-            new Letters(),
+            new Letters { BosId = bos },
             settings,
-            codes.Examples(),
-            codes.Sample(),
+            codes.Examples(bos),
+            codes.Sample(bos: bos),
             effects ?? []
         );
         return dashboards.Publish(stage, (done, _) => before?.Invoke(done));
@@ -319,8 +369,8 @@ public sealed class FeatureDashboardsTests : IDisposable
         public const int Count = 30;
 
         public int VocabularySize => Count;
-        public int? BosId => 0;
-        public int? EosId => null;
+        public int? BosId { get; init; }
+        public int? EosId => 0;
         public string Hash => "";
 
         public static string Text(int id) => $"\"{id}\" é";
@@ -330,5 +380,7 @@ public sealed class FeatureDashboardsTests : IDisposable
         public string Decode(IReadOnlyList<int> ids) => throw new NotSupportedException();
 
         public string TokenText(int id) => Text(id);
+
+        public int BytesOf(int id, bool first) => throw new NotSupportedException();
     }
 }

@@ -11,11 +11,13 @@ public class FeatureExamplesTests
     public void Keeps_what_sorting_all_activations_gives(int contexts, int positions, int features, int kept, int batch)
     {
         var codes = new RandomCodes(contexts, positions, features, kept);
-        var examples = new FeatureExamples(features);
+        var examples = new FeatureExamples(features, bos: null);
         codes.Give(examples.Add, batch);
 
         examples.Tokens.Should().Be(contexts * positions);
-        examples.Dead.Should().Be(codes.Activations.Count(activations => activations.All(a => a == 0)));
+        double dead = codes.Activations.Count(activations => activations.All(a => a == 0)) / (double)features;
+        examples.DeadFraction(withBos: true).Should().Be(dead);
+        examples.DeadFraction(withBos: false).Should().Be(dead);
         for (int f = 0; f < features; f++)
         {
             float[] own = codes.Activations[f];
@@ -35,20 +37,24 @@ public class FeatureExamplesTests
     public void Saved_and_restored_midway_it_ends_where_it_would_have()
     {
         var codes = new RandomCodes(9, 11, 20, 4);
-        var first = new FeatureExamples(20);
+        var first = new FeatureExamples(20, Bos);
         codes.Give(first.Add, 2, ..5);
-        var second = new FeatureExamples(20);
+        var second = new FeatureExamples(20, Bos);
         var state = first.State().ToDictionary(part => part.Name, part => part.Value);
         second.Restore(name => state[name].clone());
         codes.Give(second.Add, 4, 5..);
 
-        var whole = codes.Examples();
+        var whole = codes.Examples(Bos);
         for (int f = 0; f < 20; f++)
         {
             second.Of(f).Should().BeEquivalentTo(whole.Of(f), o => o.WithStrictOrdering());
             second.Mean(f).Should().Be(whole.Mean(f));
         }
-        second.DensityHistogram().ToJsonString().Should().Be(whole.DensityHistogram().ToJsonString());
+        foreach (bool withBos in new[] { true, false })
+        {
+            Histogram(second, withBos).Should().Be(Histogram(whole, withBos));
+        }
+        second.Tokens.Should().Be(whole.Tokens);
     }
 
     [Fact]
@@ -62,8 +68,38 @@ public class FeatureExamplesTests
         spread.Should().HaveCount(5).And.OnlyHaveUniqueItems();
         spread.Select(examples.Fired).Should().BeInDescendingOrder();
         examples.Fired(spread[0]).Should().Be(Enumerable.Range(0, 40).Max(examples.Fired));
-        examples.Spread(100).Should().HaveCount(40 - examples.Dead);
+        examples.Spread(100).Should().HaveCount(codes.Activations.Count(own => own.Any(a => a > 0)));
     }
+
+    /// <summary>Both ways of counting, in one reading: without BOS nothing of it is in any figure, with it all is.</summary>
+    [Fact]
+    public void What_fires_on_BOS_is_counted_apart()
+    {
+        var codes = new RandomCodes(6, 12, 20, 4);
+        var plain = codes.Examples();
+
+        var examples = codes.Examples(Bos);
+
+        Histogram(examples, withBos: true).Should().Be(Histogram(plain, withBos: true));
+        examples.DeadFraction(withBos: true).Should().Be(plain.DeadFraction(withBos: true));
+        Histogram(examples, withBos: false).Should().NotBe(Histogram(plain, withBos: false));
+        int[] others = [.. Enumerable.Range(0, 72).Where(row => codes.Contexts[row / 12].Tokens[row % 12] != Bos)];
+        examples.Tokens.Should().Be(others.Length);
+        for (int f = 0; f < 20; f++)
+        {
+            examples.Fired(f).Should().Be(others.Count(row => codes.Activations[f][row] > 0));
+            float largest = others.Max(row => codes.Activations[f][row]);
+            long first = others.First(row => codes.Activations[f][row] == largest);
+            examples.Peak(f).Should().Be(largest > 0 ? first : null, "its place counts BOS as all places do");
+        }
+        double dead = Enumerable.Range(0, 20).Count(f => others.All(row => codes.Activations[f][row] == 0)) / 20.0;
+        examples.DeadFraction(withBos: false).Should().Be(dead);
+    }
+
+    private const int Bos = 7;
+
+    private static string Histogram(FeatureExamples examples, bool withBos) =>
+        examples.DensityHistogram(withBos).ToJsonString();
 
     /// <summary>12 tokens before a token and 6 after it, as far as the context goes.</summary>
     private static LatentExample Plain(RandomCodes codes, int latent, int row)

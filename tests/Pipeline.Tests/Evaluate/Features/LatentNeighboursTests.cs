@@ -68,7 +68,7 @@ public class LatentNeighboursTests
     {
         using var scope = NewDisposeScope();
         var codes = new RandomCodes(contexts, positions, features, kept);
-        var sample = new SampledActivations(codes.Sample().Contexts, features);
+        var sample = new SampledActivations(codes.Sample().Contexts, features, bos: null);
         using var neighbours = new LatentNeighbours(zeros(features, 2), sample);
         int Count(Func<int, bool> holds) => Enumerable.Range(0, contexts * positions).Count(holds);
 
@@ -90,5 +90,5 @@ public class LatentNeighboursTests
         }
     }
 
-    private static SampledActivations Empty(int features) => new([], features);
+    private static SampledActivations Empty(int features) => new([], features, bos: null);
 }

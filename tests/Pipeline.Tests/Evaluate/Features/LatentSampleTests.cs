@@ -12,9 +12,9 @@ public class LatentSampleTests
     {
         var codes = new RandomCodes(contexts, positions, features, kept);
 
-        var sample = new SampledActivations(codes.Sample().Contexts, features);
+        var sample = new SampledActivations(codes.Sample().Contexts, features, bos: null);
 
-        sample.Rows.Should().Be(contexts * positions);
+        sample.Counted.Should().Be(contexts * positions);
         var activationsT = new float[positions];
         for (int f = 0; f < features; f++)
         {
@@ -29,7 +29,7 @@ public class LatentSampleTests
                 any.Should().Be(activationsT.Any(a => a > 0));
             }
         }
-        for (int row = 0; row < sample.Rows; row++)
+        for (int row = 0; row < contexts * positions; row++)
         {
             sample
                 .LatentsOf(row)
@@ -43,7 +43,7 @@ public class LatentSampleTests
     public void An_example_of_the_sample_is_that_of_the_examples()
     {
         var codes = new RandomCodes(4, 30, 12, 3);
-        var sample = new SampledActivations(codes.Sample().Contexts, 12);
+        var sample = new SampledActivations(codes.Sample().Contexts, 12, bos: null);
         var examples = codes.Examples();
 
         for (int f = 0; f < 11; f++)
@@ -62,10 +62,10 @@ public class LatentSampleTests
     {
         var codes = new RandomCodes(60, 10, 20, 4);
         var one = codes.Sample(budget);
-        var other = new LatentSample(5, budget);
+        var other = new LatentSample(5, null, budget);
         codes.Give(other.Add, 1, ..17);
         var state = other.State().ToDictionary(part => part.Name, part => part.Value);
-        var resumed = new LatentSample(5, budget);
+        var resumed = new LatentSample(5, null, budget);
         resumed.Restore(name => state[name].clone());
         codes.Give(resumed.Add, 7, 17..);
 
@@ -73,7 +73,7 @@ public class LatentSampleTests
         (one.Contexts.Count == 1 || one.Contexts.Sum(context => context.Size) <= budget).Should().BeTrue();
         one.Contexts.Select(c => c.Number).Should().BeInAscendingOrder();
         resumed.Contexts.Should().BeEquivalentTo(one.Contexts, o => o.WithStrictOrdering());
-        var seeded = new LatentSample(6, budget);
+        var seeded = new LatentSample(6, null, budget);
         codes.Give(seeded.Add, 3);
         seeded.Contexts.Select(c => c.Number).Should().NotEqual(one.Contexts.Select(c => c.Number));
     }
@@ -86,7 +86,7 @@ public class LatentSampleTests
         int[] drawn = new int[10];
         for (ulong seed = 0; seed < 400; seed++)
         {
-            var sample = new LatentSample(seed * 1_000_003, budget: 120);
+            var sample = new LatentSample(seed * 1_000_003, null, budget: 120);
             codes.Give(sample.Add, 10);
             foreach (var context in sample.Contexts)
             {

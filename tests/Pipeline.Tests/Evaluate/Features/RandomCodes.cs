@@ -83,16 +83,16 @@ internal sealed class RandomCodes
         }
     }
 
-    public FeatureExamples Examples()
+    public FeatureExamples Examples(int? bos = null)
     {
-        var examples = new FeatureExamples(Features);
+        var examples = new FeatureExamples(Features, bos);
         Give(examples.Add, 3);
         return examples;
     }
 
-    public LatentSample Sample(long budget = LatentSample.DefaultBudget)
+    public LatentSample Sample(long budget = LatentSample.DefaultBudget, int? bos = null)
     {
-        var sample = new LatentSample(5, budget);
+        var sample = new LatentSample(5, bos, budget);
         Give(sample.Add, 3);
         return sample;
     }

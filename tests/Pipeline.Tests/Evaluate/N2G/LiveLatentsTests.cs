@@ -66,14 +66,14 @@ public class LiveLatentsTests
         var live = new LiveLatents(model, hook, sae);
         var batch = new[] { new PackedContext(text, text, text) };
 
-        var sample = new LatentSample(1);
+        var sample = new LatentSample(1, bos: null);
         var latents = sae.Encode(model.Weights.TokenEmbedding.index_select(0, tensor(text, dtype: int64)));
         for (int i = 0; i < 2; i++)
         {
             sample.Add(batch, [.. latents.IndicesBK.data<long>()], [.. latents.ValuesBK.data<float>()]);
         }
         var described = N2GLatent.Of(
-            new SampledActivations(sample.Contexts, 1),
+            new SampledActivations(sample.Contexts, 1, bos: null),
             0,
             lists => live.OfLastTokens(lists, 0),
             tokenizer.BosId!.Value

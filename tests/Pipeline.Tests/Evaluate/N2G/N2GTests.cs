@@ -189,6 +189,7 @@ public class N2GTests
         score.Precision.Should().Be(2 / 3.0);
         score.Recall.Should().Be(0.5);
         score.F1.Should().BeApproximately(2 * (2 / 3.0) * 0.5 / ((2 / 3.0) + 0.5), 1e-12);
+        score.With(trie, [7, 9, 7], [1, 2, 0], except: 7).Should().Be(new N2GScore(3, 5, 2));
         score.With(trie, [7], [1]).Should().Be(new N2GScore(4, 5, 3));
         new N2GScore(0, 0, 0).Precision.Should().BeNull();
         new N2GScore(0, 0, 0).Recall.Should().BeNull();
