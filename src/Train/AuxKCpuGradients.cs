@@ -99,7 +99,16 @@ internal sealed class AuxKCpuGradients(
                     scratches.Add(scratch);
                 }
             );
-            Pieces.Run(shape.LatentBlocks, threads, block => Differentiate(p, shape, block, count));
+            int groups = Math.Min(shape.LatentBlocks, threads); // few, since each reads all rows
+            Pieces.Run(
+                groups,
+                threads,
+                group =>
+                {
+                    int end = shape.LatentBlocks * (group + 1) / groups;
+                    Differentiate(p, shape, shape.LatentBlocks * group / groups, end, count);
+                }
+            );
         }
         Scatter(p, shape, deadN, threads);
         return squaredB.Sum() / (batch * variance);
@@ -271,6 +280,10 @@ internal sealed class AuxKCpuGradients(
         {
             for (int block = 0; block < shape.LatentBlocks; block++)
             {
+                if (block + 1 < shape.LatentBlocks)
+                {
+                    panels.Prefetch(p.Decoder, block + 1, across);
+                }
                 for (int row = 0; row < rowCount; row += Panels.BlockRows)
                 {
                     new MaskedBlock
@@ -303,33 +316,42 @@ internal sealed class AuxKCpuGradients(
         return squared;
     }
 
-    /// <summary>Adds a chunk's part in the gradients of a block of latents.</summary>
-    private unsafe void Differentiate(Pointers p, Shape shape, int block, int count)
+    /// <summary>
+    /// Adds a chunk's part in the gradients of blocks of latents. A block of rows stays in the first-level cache while all of
+    /// these pass by.
+    /// </summary>
+    private unsafe void Differentiate(Pointers p, Shape shape, int firstBlock, int endBlock, int count)
     {
         int rowBlocks = Panels.Down(count);
         for (int across = 0; across < panels.Across; across++)
         {
             for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
             {
-                ByLatents(p, shape, p.Entries, rowBlock, block, across, p.Errors, p.DecoderGradient)
-                    .AccumulateAndDot(
-                        p.EntryGradients + shape.Entries(rowBlock, block * Panels.BlockRows),
-                        p.Decoder + panels.Start(block, across),
-                        Simd.Best
-                    );
+                for (int block = firstBlock; block < endBlock; block++)
+                {
+                    ByLatents(p, shape, p.Entries, rowBlock, block, across, p.Errors, p.DecoderGradient)
+                        .AccumulateAndDot(
+                            p.EntryGradients + shape.Entries(rowBlock, block * Panels.BlockRows),
+                            p.Decoder + panels.Start(block, across),
+                            Simd.Best
+                        );
+                }
             }
         }
         for (int across = 0; across < panels.Across; across++)
         {
             for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
             {
-                ByLatents(p, shape, p.EntryGradients, rowBlock, block, across, p.Inputs, p.EncoderGradient)
-                    .Accumulate(Simd.Best);
+                for (int block = firstBlock; block < endBlock; block++)
+                {
+                    ByLatents(p, shape, p.EntryGradients, rowBlock, block, across, p.Inputs, p.EncoderGradient)
+                        .Accumulate(Simd.Best);
+                }
             }
         }
         for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
         {
-            for (int latent = block * Panels.BlockRows; latent < (block + 1) * Panels.BlockRows; latent++)
+            for (int latent = firstBlock * Panels.BlockRows; latent < endBlock * Panels.BlockRows; latent++)
             {
                 float* ofLatent = p.EntryGradients + shape.Entries(rowBlock, latent);
                 p.BiasGradient[latent] += TensorPrimitives.Sum(new ReadOnlySpan<float>(ofLatent, Panels.BlockRows));
