@@ -15,11 +15,9 @@ internal static class BoundedLines
         char[] buffer = new char[BufferCharacters];
         var line = new StringBuilder(); // of which no end was seen yet
         int number = 1;
-        bool any = false;
         for (int read; (read = Fill(reader, buffer, path, number)) > 0; )
         {
-            int start = !any && buffer[0] == '\uFEFF' ? 1 : 0; // a byte order mark
-            any = true;
+            int start = 0;
             for (int end; (end = buffer.AsSpan(start, read - start).IndexOf('\n')) >= 0; start += end + 1)
             {
                 line.Append(buffer, start, end);
