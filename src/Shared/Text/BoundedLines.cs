@@ -17,6 +17,11 @@ internal static class BoundedLines
         int number = 1;
         for (int read; (read = Fill(reader, buffer, path, number)) > 0; )
         {
+            int zero = buffer.AsSpan(0, read).IndexOf('\0');
+            if (zero >= 0) // valid UTF-8, and what a crash leaves of a file that was being written
+            {
+                throw ZeroByte(path, number + buffer.AsSpan(0, zero).Count('\n'));
+            }
             int start = 0;
             for (int end; (end = buffer.AsSpan(start, read - start).IndexOf('\n')) >= 0; start += end + 1)
             {
@@ -74,6 +79,16 @@ internal static class BoundedLines
         line.Clear();
         return taken;
     }
+
+    private static ConfigurationException ZeroByte(string path, int number) =>
+        new(
+            new Fault(
+                $"{path}: line {number}",
+                "a zero byte, as in UTF-16 and in what a crash or a full disk leaves",
+                "UTF-8 text",
+                "Copy or convert the file again"
+            ).ToString()
+        );
 
     private static ConfigurationException TooLong(string path, int number) =>
         new(

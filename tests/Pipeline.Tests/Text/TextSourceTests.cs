@@ -69,6 +69,8 @@ public class TextSourceTests
     [InlineData("a.json", "[\"one\", {\"title\": \"no text\"}]", "a.json: item 1")]
     [InlineData("a.json", "[\"one\", ", "a.json: item 1")]
     [InlineData("wiki_00", "<doc id=\"1\" url=\"u\" title=\"t\">\nt\n\nbody\n", "wiki_00: line 1")]
+    [InlineData("a.txt", "one\n\0\0\0\0", "a.txt: line 2")]
+    [InlineData("wiki.test.raw", " = T = \n\nbody\n\0\0", "wiki.test.raw: line 4")]
     [InlineData("wiki_00", "plain words\n", "wiki_00: line 1")]
     [InlineData("wiki_00", "{\"id\": \"1\", \"text\": \"t\"}\n", "--json")]
     [InlineData(
