@@ -21,14 +21,14 @@ public sealed class RunInputs
         Device device,
         bool allowDrift,
         string modelPath,
-        string textPath
+        ITextSource text
     )
     {
         (Config, Folder, Device, AllowDrift) = (config, folder, device, allowDrift);
         Environment = ComputeEnvironment.Of(device);
         Model = ModelFolder.Open(modelPath);
         Tokenizer = Tokenizers.Load(modelPath);
-        Text = TextSources.Open(textPath, $"{where}: text");
+        Text = text;
         Hooks =
         [
             .. config.Harvest.Hooks.Select(
@@ -103,15 +103,9 @@ public sealed class RunInputs
     {
         ArgumentNullException.ThrowIfNull(config);
         progress ??= new NoProgress();
-        return new(
-            config,
-            where,
-            folder,
-            device,
-            allowDrift,
-            HubFolder.Resolve(config.Model, progress, cancel),
-            HubFolder.Resolve(config.Text, progress, cancel)
-        );
+        string model = HubFolder.Resolve(config.Model, progress, cancel);
+        var text = TextSources.Fetch(config.Text, $"{where}: text", progress, cancel);
+        return new(config, where, folder, device, allowDrift, model, text);
     }
 
     /// <summary>Where an SAE's reconstruction belongs: the hook itself, or a transcoder's MLP output.</summary>

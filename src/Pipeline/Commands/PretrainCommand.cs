@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Pipeline.Shared.Configuration;
+using Pipeline.Shared.Hub;
 using Pipeline.Train.Pretraining;
 
 namespace Pipeline.Commands;
@@ -27,7 +28,14 @@ internal static class PretrainCommand
                         parsed.GetValue(file)!,
                         parsed.GetValue(settings) ?? []
                     );
-                    ConsoleProgress.Run(progress => PretrainStage.Run(config, progress, cancel));
+                    ConsoleProgress.Run(progress =>
+                    {
+                        if (HubFolder.IsHubUrl(config.Text)) // the stage finds it in the cache
+                        {
+                            HubFolder.Fetch(config.Text, progress, cancel);
+                        }
+                        PretrainStage.Run(config, progress, cancel);
+                    });
                     return 0;
                 }
             )

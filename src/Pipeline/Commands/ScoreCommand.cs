@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Pipeline.Evaluate;
+using Pipeline.Shared;
 using Pipeline.Shared.Benchmarks;
 using Pipeline.Shared.Hub;
 using Pipeline.Shared.Models;
@@ -44,32 +45,36 @@ internal static class ScoreCommand
                 cancel =>
                 {
                     CommandRunner.UseThreads(parsed.GetValue(threads));
-                    string modelPath = Local(parsed.GetValue(model)!);
+                    string modelPath = Opened(
+                        parsed.GetValue(model)!,
+                        (path, sink) => HubFolder.Resolve(path, sink, cancel)
+                    );
                     var score = Scorer.Score(
                         ModelFolder.Open(modelPath),
                         Tokenizers.Load(modelPath),
-                        TextSources.Open(Local(parsed.GetValue(text)!), "text"),
+                        Opened(parsed.GetValue(text)!, (path, sink) => TextSources.Fetch(path, "text", sink, cancel)),
                         parsed.GetValue(tokens),
                         parsed.GetValue(context),
                         cancel
                     );
                     Console.WriteLine(parsed.GetValue(json) ? Json(score) : score.ToString());
                     return 0;
-
-                    // What is fetched is told on the error stream: the output is the score alone.
-                    string Local(string path)
-                    {
-                        string local = path;
-                        if (HubFolder.IsHubUrl(path))
-                        {
-                            ConsoleProgress.Run(sink => local = HubFolder.Resolve(path, sink, cancel), Console.Error);
-                        }
-                        return local;
-                    }
                 }
             )
         );
         return command;
+    }
+
+    /// <summary>What is fetched is told on the error stream: the output is the score alone.</summary>
+    private static T Opened<T>(string path, Func<string, IProgressSink, T> open)
+    {
+        if (!HubFolder.IsHubUrl(path))
+        {
+            return open(path, new NoProgress());
+        }
+        T? opened = default;
+        ConsoleProgress.Run(sink => opened = open(path, sink), Console.Error);
+        return opened!;
     }
 
     private static string Json(TextScore score)

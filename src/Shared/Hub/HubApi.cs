@@ -18,8 +18,8 @@ internal sealed partial class HubApi(HubOptions options, HubTransport transport,
     /// <param name="Location">Where the bytes are: a signed address that expires, or the hub itself.</param>
     public sealed record Head(string? Commit, string? ETag, long? Size, Uri Location);
 
-    /// <summary>One page of a listing and the address of the next.</summary>
-    public sealed record Page(IReadOnlyList<Entry> Entries, Uri? Next);
+    /// <summary>One page of a listing, its length as it came, and the address of the next.</summary>
+    public sealed record Page(IReadOnlyList<Entry> Entries, long Bytes, Uri? Next);
 
     /// <summary>A file, or a folder (<paramref name="File"/> is null).</summary>
     public sealed record Entry(string Path, HubFile? File);
@@ -28,7 +28,7 @@ internal sealed partial class HubApi(HubOptions options, HubTransport transport,
     public async Task<string> CommitAsync(HubReference reference, CancellationToken cancel)
     {
         var uri = new Uri($"{Api(reference)}/revision/{Uri.EscapeDataString(reference.Revision)}");
-        var (json, _) = await ReadJsonAsync(reference, "", uri, cancel).ConfigureAwait(false);
+        var (json, _, _) = await ReadJsonAsync(reference, "", uri, cancel).ConfigureAwait(false);
         using (json)
         {
             return
@@ -48,10 +48,10 @@ internal sealed partial class HubApi(HubOptions options, HubTransport transport,
     /// <exception cref="CorruptArtifactException">The listing names what cannot be a file of the repository.</exception>
     public async Task<Page> ListAsync(HubReference reference, string folder, Uri uri, CancellationToken cancel)
     {
-        var (json, next) = await ReadJsonAsync(reference, folder, uri, cancel).ConfigureAwait(false);
+        var (json, bytes, next) = await ReadJsonAsync(reference, folder, uri, cancel).ConfigureAwait(false);
         using (json)
         {
-            return new Page(HubListing.Entries(reference, json.RootElement), next);
+            return new Page(HubListing.Entries(reference, json.RootElement), bytes, next);
         }
     }
 
@@ -103,6 +103,10 @@ internal sealed partial class HubApi(HubOptions options, HubTransport transport,
         }
     }
 
+    /// <summary>The body of a response that has begun.</summary>
+    public async Task<PacedBody> BodyAsync(HttpResponseMessage response, StallWatch watch) =>
+        new(await watch.Guard(response.Content.ReadAsStreamAsync).ConfigureAwait(false), watch, options, time);
+
     /// <summary>The hash that the hub itself gives with a body; null from storage, whose ETags are hashes of other things.</summary>
     public string? BodyHash(HttpResponseMessage response) =>
         transport.IsHub(response.RequestMessage!.RequestUri!)
@@ -144,7 +148,7 @@ internal sealed partial class HubApi(HubOptions options, HubTransport transport,
         return HubErrors.For(reference, options.Endpoint, path, response, hasToken, time.GetUtcNow());
     }
 
-    private async Task<(JsonDocument Json, Uri? Next)> ReadJsonAsync(
+    private async Task<(JsonDocument Json, long Bytes, Uri? Next)> ReadJsonAsync(
         HubReference reference,
         string path,
         Uri uri,
@@ -158,27 +162,27 @@ internal sealed partial class HubApi(HubOptions options, HubTransport transport,
         {
             throw Refused(reference, path, response, asked);
         }
-        using var body = await watch.Guard(response.Content.ReadAsStreamAsync).ConfigureAwait(false);
+        using var body = await BodyAsync(response, watch).ConfigureAwait(false);
         using var text = new MemoryStream();
         byte[] buffer = new byte[1 << 16];
-        for (int read; (read = await watch.Guard(Next).ConfigureAwait(false)) > 0; )
+        for (int read; (read = await body.ReadAsync(buffer).ConfigureAwait(false)) > 0; )
         {
             text.Write(buffer, 0, read);
             if (text.Length > LongestAnswer)
             {
                 throw new HubTransientException("an answer of more than 32 MiB");
             }
+            body.RequirePace();
         }
         try
         {
-            return (JsonDocument.Parse(text.GetBuffer().AsMemory(0, (int)text.Length)), NextPage(response, asked));
+            var json = JsonDocument.Parse(text.GetBuffer().AsMemory(0, (int)text.Length));
+            return (json, text.Length, NextPage(response, asked));
         }
         catch (JsonException e)
         {
             throw new HubTransientException("an answer that is no JSON", inner: e);
         }
-
-        Task<int> Next(CancellationToken token) => body.ReadAsync(buffer, token).AsTask();
     }
 
     private Uri? NextPage(HttpResponseMessage response, Uri asked)

@@ -45,7 +45,7 @@ public sealed class HubClient : IDisposable
         try
         {
             string commit = await CommitAsync(reference, cache, progress, cancel).ConfigureAwait(false);
-            if (Cached(reference, cache, commit) is { } cached)
+            if (Cached(reference, cache, commit, progress) is { } cached)
             {
                 return cached;
             }
@@ -97,7 +97,7 @@ public sealed class HubClient : IDisposable
 
     /// <summary>What the cache has, if that is all there is to have; null where the hub must be asked.</summary>
     /// <exception cref="StageFailedException">Offline, and something is missing.</exception>
-    private HubSnapshot? Cached(HubReference reference, HubCache cache, string commit)
+    private HubSnapshot? Cached(HubReference reference, HubCache cache, string commit, IProgressSink progress)
     {
         if (cache.ReadListing(commit) is { } listed)
         {
@@ -119,6 +119,12 @@ public sealed class HubClient : IDisposable
             throw HubErrors.Offline(reference, options.CacheFolder, lacks);
         }
         bool isKnownWhole = lacks is null && (isFile || isModel);
+        if (options.Offline && !isKnownWhole)
+        {
+            progress.Say(
+                $"{reference}: HF_HUB_OFFLINE is set and the cache has no listing: its {present.Length} files are taken for all"
+            );
+        }
         return isKnownWhole || options.Offline ? Describe(reference, cache, commit, present) : null;
     }
 

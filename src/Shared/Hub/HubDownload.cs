@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Globalization;
+using System.Net.Http.Headers;
 using Pipeline.Shared.Artifacts;
 
 namespace Pipeline.Shared.Hub;
@@ -103,6 +104,7 @@ internal sealed class HubDownload(
         }
         if (response.StatusCode == System.Net.HttpStatusCode.OK)
         {
+            RequireFile(response.Content.Headers, file);
             if (partial.Length > 0) // the server knows no ranges, or the range no longer fits: this is the whole file
             {
                 partial.Restart();
@@ -121,7 +123,24 @@ internal sealed class HubDownload(
         }
     }
 
-    private static async Task ReadBodyAsync(
+    /// <summary>
+    /// Tells a page from the file: proxies, and networks with a sign-in page, answer with 200 what they have to say. Taken for the
+    /// file's beginning, it would cost what had arrived, and all that comes after it when the hash does not fit.
+    /// </summary>
+    private static void RequireFile(HttpContentHeaders headers, HubFile file)
+    {
+        bool isPage =
+            headers.ContentType?.MediaType == "text/html"
+            && !Path.GetExtension(file.Path).StartsWith(".htm", StringComparison.OrdinalIgnoreCase);
+        if (headers.ContentLength is { } length ? length != file.Size : isPage)
+        {
+            string kind = isPage ? "a web page" : "a body";
+            string size = headers.ContentLength is { } bytes ? $" of {bytes} bytes" : "";
+            throw new HubTransientException($"{kind}{size} where the file's {file.Size} bytes were asked for");
+        }
+    }
+
+    private async Task ReadBodyAsync(
         HttpResponseMessage response,
         HubFile file,
         PartialBlob partial,
@@ -130,11 +149,11 @@ internal sealed class HubDownload(
         StallWatch watch
     )
     {
-        using var body = await watch.Guard(response.Content.ReadAsStreamAsync).ConfigureAwait(false);
+        using var body = await api.BodyAsync(response, watch).ConfigureAwait(false);
         byte[] buffer = ArrayPool<byte>.Shared.Rent(ReadBytes);
         try
         {
-            for (int read; (read = await watch.Guard(Next).ConfigureAwait(false)) > 0; )
+            for (int read; (read = await body.ReadAsync(buffer).ConfigureAwait(false)) > 0; )
             {
                 if (read > file.Size - partial.Length)
                 {
@@ -145,6 +164,10 @@ internal sealed class HubDownload(
                 Append(buffer.AsSpan(0, read), file, partial);
                 attempts.Reached(partial.Length);
                 progress.Set(file, partial.Length);
+                if (!partial.IsWhole)
+                {
+                    body.RequirePace();
+                }
             }
         }
         finally
@@ -155,8 +178,6 @@ internal sealed class HubDownload(
         {
             throw new HubTransientException($"the body ended after {partial.Length} of {file.Size} bytes");
         }
-
-        Task<int> Next(CancellationToken token) => body.ReadAsync(buffer, token).AsTask();
     }
 
     private static void Append(ReadOnlySpan<byte> bytes, HubFile file, PartialBlob partial)

@@ -87,6 +87,32 @@ internal static class HubErrors
                 + $"{reference.Revision} for what it holds"
         );
 
+    /// <param name="reference">What was asked for.</param>
+    /// <param name="folder">What was listed for it; empty for the root.</param>
+    /// <param name="entries">Files and folders listed until now.</param>
+    /// <param name="bytes">Bytes of the listing until now.</param>
+    /// <param name="options">The limits.</param>
+    public static ConfigurationException TooMuchListed(
+        HubReference reference,
+        string folder,
+        int entries,
+        long bytes,
+        HubOptions options
+    ) =>
+        Refuse(
+            folder.Length == 0 ? $"{reference}" : $"{reference}: {Spelling.Shown(folder)}",
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"a listing of {entries} files and folders, {bytes} bytes, or more"
+            ),
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"at most {options.MostListed} and {options.MostListedBytes} bytes, which memory holds"
+            ),
+            $"Name a smaller folder, such as {reference with { Path = null }}/FOLDER; a single file of so large a folder is used "
+                + "where huggingface_hub has put it into the cache"
+        );
+
     public static ConfigurationException SeveralConfigurations(HubReference reference, IReadOnlyList<string> folders)
     {
         const int MostShown = 400; // Wikipedia has a folder for each of its 320 languages

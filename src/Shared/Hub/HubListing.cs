@@ -10,7 +10,7 @@ internal sealed class HubListing(HubApi api, HubRetry retry, HubOptions options)
     private const int MostPages = 10_000;
 
     /// <summary>The wanted files, by path. A commit's never change.</summary>
-    /// <exception cref="ConfigurationException">There are none.</exception>
+    /// <exception cref="ConfigurationException">There are none, or more than memory is given for.</exception>
     /// <exception cref="CorruptArtifactException">The listing names what cannot be a file of the repository.</exception>
     public async Task<IReadOnlyList<HubFile>> WantedAsync(
         HubReference reference,
@@ -136,6 +136,7 @@ internal sealed class HubListing(HubApi api, HubRetry retry, HubOptions options)
     )
     {
         var entries = new List<HubApi.Entry>();
+        long bytes = 0;
         Uri? next = api.Tree(reference, commit, folder, recursive);
         for (int pages = 0; next is not null; pages++)
         {
@@ -147,7 +148,12 @@ internal sealed class HubListing(HubApi api, HubRetry retry, HubOptions options)
             var page = await retry
                 .RunAsync($"{reference}", progress, (_, inner) => api.ListAsync(reference, folder, uri, inner), cancel)
                 .ConfigureAwait(false);
+            bytes += page.Bytes;
             entries.AddRange(page.Entries);
+            if (entries.Count > options.MostListed || bytes > options.MostListedBytes)
+            {
+                throw HubErrors.TooMuchListed(reference, folder, entries.Count, bytes, options);
+            }
             next = page.Next;
         }
         return entries;

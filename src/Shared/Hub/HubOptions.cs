@@ -48,6 +48,21 @@ public sealed record HubOptions
     /// <summary>A transfer without a byte for this long is given up and tried again (default 30 s).</summary>
     public TimeSpan StallTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>
+    /// A transfer that brings fewer than this in <see cref="SlowWindow"/> is given up and tried again from where it is
+    /// (default 64 KiB).
+    /// </summary>
+    public long SlowBytes { get; init; } = 64 << 10;
+
+    /// <summary>Waiting for the network after which <see cref="SlowBytes"/> must have come, again and again (default 60 s).</summary>
+    public TimeSpan SlowWindow { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>Files and folders one listing may have, all of which are in memory (default 250,000).</summary>
+    public int MostListed { get; init; } = 250_000;
+
+    /// <summary>Bytes the pages of one listing may have together, which bound the names' memory (default 128 MiB).</summary>
+    public long MostListedBytes { get; init; } = 128L << 20;
+
     /// <summary>Tries in a row that bring nothing before giving up (default 5).</summary>
     public int Tries { get; init; } = 5;
 

@@ -125,9 +125,10 @@ internal sealed class HubRetry
             new Fault(
                 what,
                 $"no way to {options.Endpoint.Host} ({e.InnerException!.Message})",
-                $"a network, or all of it in {options.CacheFolder}",
+                $"a network, or a commit of which all is in {options.CacheFolder}",
                 "Fetch it where there is a network (sae fetch NAME) and copy that cache here, or name a local folder or file in "
-                    + "its place (--set model=FOLDER, --set text=PATH). HF_ENDPOINT names a mirror, HF_HUB_CACHE another cache"
+                    + "its place (--set model=FOLDER, --set text=PATH). HF_HUB_OFFLINE=1 uses what the cache has, HF_ENDPOINT names a "
+                    + "mirror, HF_HUB_CACHE another cache"
             ).ToString(),
             e
         );

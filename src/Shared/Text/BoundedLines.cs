@@ -15,11 +15,14 @@ internal static class BoundedLines
         char[] buffer = new char[BufferCharacters];
         var line = new StringBuilder(); // of which no end was seen yet
         int number = 1;
-        bool any = false;
         for (int read; (read = Fill(reader, buffer, path, number)) > 0; )
         {
-            int start = !any && buffer[0] == '\uFEFF' ? 1 : 0; // a byte order mark
-            any = true;
+            int zero = buffer.AsSpan(0, read).IndexOf('\0');
+            if (zero >= 0) // valid UTF-8, and what a crash leaves of a file that was being written
+            {
+                throw ZeroByte(path, number + buffer.AsSpan(0, zero).Count('\n'));
+            }
+            int start = 0;
             for (int end; (end = buffer.AsSpan(start, read - start).IndexOf('\n')) >= 0; start += end + 1)
             {
                 line.Append(buffer, start, end);
@@ -76,6 +79,16 @@ internal static class BoundedLines
         line.Clear();
         return taken;
     }
+
+    private static ConfigurationException ZeroByte(string path, int number) =>
+        new(
+            new Fault(
+                $"{path}: line {number}",
+                "a zero byte, as in UTF-16 and in what a crash or a full disk leaves",
+                "UTF-8 text",
+                "Copy or convert the file again"
+            ).ToString()
+        );
 
     private static ConfigurationException TooLong(string path, int number) =>
         new(

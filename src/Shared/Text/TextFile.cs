@@ -9,8 +9,8 @@ internal static class TextFile
 {
     private const int BufferBytes = 1 << 16;
 
-    /// <summary>UTF-8 that refuses anything else, without a byte order mark.</summary>
-    public static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+    /// <summary>UTF-8 that refuses anything else; its preamble is what tells a reader to skip a byte order mark.</summary>
+    private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: true, throwOnInvalidBytes: true);
 
     /// <summary>The name without a compression's ending: what says the format, and what ids are made of.</summary>
     public static string PlainPath(string path) => CompressionOf(path) is null ? path : path[..path.LastIndexOf('.')];
@@ -29,7 +29,7 @@ internal static class TextFile
         return CompressionOf(path) is { } compression ? new DecompressedFile(file, path, compression) : file;
     }
 
-    /// <summary>UTF-8 text, whatever a byte order mark says.</summary>
+    /// <summary>UTF-8 text, whatever a byte order mark says, and without it.</summary>
     public static StreamReader Reader(Stream stream) =>
         new(stream, Utf8, detectEncodingFromByteOrderMarks: false, BufferBytes);
 

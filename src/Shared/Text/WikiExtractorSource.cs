@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Text.RegularExpressions;
 
@@ -9,6 +10,10 @@ namespace Pipeline.Shared.Text;
 /// </summary>
 public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : ITextSource
 {
+    private const string ExpectedOpening = "<doc id=\"..\" url=\"..\" title=\"..\">";
+    private const string NeverClosed = "a <doc> that is never closed";
+    private const string ExtractAgain = "Extract the pages again; the file is not complete";
+
     public IReadOnlyList<string> Files => files;
 
     public static bool Reads(string path) =>
@@ -33,7 +38,9 @@ public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : I
                 var match = Opening().Match(line);
                 if (!match.Success)
                 {
-                    throw Malformed(file, number, Shown(line), "<doc id=\"..\" url=\"..\" title=\"..\">");
+                    throw line[0] == '{'
+                        ? Malformed(file, number, "an object as of --json", ExpectedOpening, "Name the files *.jsonl")
+                        : Malformed(file, number, Shown(line), ExpectedOpening, ExtractAgain);
                 }
                 open = (match.Groups["id"].Value, WebUtility.HtmlDecode(match.Groups["title"].Value));
                 openedAt = number;
@@ -47,6 +54,16 @@ public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : I
                     yield return new Document(page.Id, page.Title, text);
                 }
             }
+            else if (Opening().IsMatch(line)) // two files put together, of which the first was cut
+            {
+                throw Malformed(
+                    file,
+                    openedAt,
+                    NeverClosed,
+                    $"</doc> before the next one, in line {number}",
+                    ExtractAgain
+                );
+            }
             else
             {
                 body.AppendLine(line);
@@ -54,7 +71,7 @@ public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : I
         }
         if (open is not null)
         {
-            throw Malformed(file, openedAt, "a <doc> that is never closed", "</doc> before the file's end");
+            throw Malformed(file, openedAt, NeverClosed, "</doc> before the file's end", ExtractAgain);
         }
     }
 
@@ -70,16 +87,23 @@ public sealed partial class WikiExtractorSource(IReadOnlyList<string> files) : I
 
     private static string Shown(string line) => line.Length > 60 ? $"'{line[..60]}...'" : $"'{line}'";
 
-    private static ConfigurationException Malformed(string file, int line, string found, string expected) =>
+    private static ConfigurationException Malformed(
+        string file,
+        int line,
+        string found,
+        string expected,
+        string remedy
+    ) =>
         new(
             new Fault(
-                $"{file}: line {line}",
+                string.Create(CultureInfo.InvariantCulture, $"{file}: line {line}"),
                 found,
                 expected,
-                "Extract the pages again; the file is not complete"
+                remedy
             ).ToString()
         );
 
-    [GeneratedRegex("^<doc id=\"(?<id>[^\"]*)\"(?: url=\"[^\"]*\")? title=\"(?<title>.*)\">$")]
+    // url and, with --revision, revid.
+    [GeneratedRegex("^<doc id=\"(?<id>[^\"]*)\"(?: [a-z]+=\"[^\"]*\"){0,9} title=\"(?<title>.*)\">$")]
     private static partial Regex Opening();
 }

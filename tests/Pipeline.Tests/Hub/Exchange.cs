@@ -9,6 +9,7 @@ namespace Pipeline.Tests.Hub;
 internal sealed class Exchange(HubServer server, HttpContext context, Offered? file)
 {
     private const int Chunk = 1 << 16;
+    private const int MostDrops = 1000;
 
     public HubServer Server => server;
     public HttpContext Context => context;
@@ -58,7 +59,10 @@ internal sealed class Exchange(HubServer server, HttpContext context, Offered? f
         }
     }
 
-    /// <summary>The content from where the client asks, with any part of the answer replaced.</summary>
+    /// <summary>
+    /// The content from where the client asks, with any part of the answer replaced. One of which only a part is taken declares
+    /// no length, or that of all.
+    /// </summary>
     public async Task BodyAsync(
         byte[]? content = null,
         int? take = null,
@@ -85,9 +89,9 @@ internal sealed class Exchange(HubServer server, HttpContext context, Offered? f
         {
             Response.Headers.ContentEncoding = encoding;
         }
-        if (!chunked)
+        if (declareAll || (take is null && !chunked))
         {
-            Response.ContentLength = declareAll ? all.Length - from : length;
+            Response.ContentLength = all.Length - from;
         }
         if (HttpMethods.IsHead(context.Request.Method))
         {
@@ -122,6 +126,39 @@ internal sealed class Exchange(HubServer server, HttpContext context, Offered? f
     {
         await BodyAsync(take: bytes, declareAll: true);
         await SilenceAsync(time);
+    }
+
+    /// <summary>
+    /// Promises everything and sends so many bytes every 29 s of the client's clock, which is no silence, until the client has
+    /// had enough; breaks the connection should it never have.
+    /// </summary>
+    public async Task DripAsync(int bytes, HubTest test)
+    {
+        StartBody();
+        for (int drop = 0, end = From + bytes; drop < MostDrops; drop++, end += bytes)
+        {
+            await SendAsync(end - bytes, bytes);
+            await Response.Body.FlushAsync(context.RequestAborted);
+            while (new FileInfo(test.Partial(file!)) is not { Exists: true } arrived || arrived.Length < end)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(1), context.RequestAborted);
+            }
+            test.Time.Pass(TimeSpan.FromSeconds(29));
+        }
+        context.Abort();
+    }
+
+    /// <summary>The same for an answer of which nothing can be seen at the client.</summary>
+    public async Task DripBlanksAsync(HubTest test)
+    {
+        for (int drop = 0; drop < MostDrops; drop++)
+        {
+            await Response.Body.WriteAsync(" "u8.ToArray(), context.RequestAborted);
+            await Response.Body.FlushAsync(context.RequestAborted);
+            await Task.Delay(TimeSpan.FromMilliseconds(1), context.RequestAborted);
+            test.Time.Pass(TimeSpan.FromSeconds(29));
+        }
+        context.Abort();
     }
 
     public async Task SilenceAsync(TestTime time)

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using System.Text;
+using System.Text.RegularExpressions;
 using Pipeline.Shared;
 using Pipeline.Shared.Hub;
 
@@ -156,6 +157,32 @@ public sealed class HubClientTests
     }
 
     [Fact]
+    public async Task Offline_files_that_may_not_be_all_are_taken_and_told()
+    {
+        await using var test = await HubTest.StartAsync();
+        PutByLibrary(test, "en/train-00000-of-00002.txt", "one of two");
+
+        var snapshot = await test.FetchAsync(AtCommit + "/en", offline: true);
+
+        snapshot.Files.Should().ContainSingle();
+        test.Said.Should().Contain("HF_HUB_OFFLINE").And.Contain("no listing");
+    }
+
+    [Fact]
+    public async Task A_branch_without_network_is_told_how_to_use_what_the_cache_has()
+    {
+        await using var test = await HubTest.StartAsync();
+        AddModel(test);
+        await test.FetchAsync("hf://org/name");
+        using var client = new HubClient(test.Options(), new NoNetwork(), test.Time);
+
+        var fetch = () => client.FetchAsync(HubReference.Parse("hf://org/name"), test);
+
+        (await fetch.Should().ThrowAsync<StageFailedException>()).WithMessage("*no way to*HF_HUB_OFFLINE=1*");
+        (await test.FetchAsync("hf://org/name", offline: true)).Files.Should().HaveCount(3);
+    }
+
+    [Fact]
     public async Task A_listing_is_read_to_its_last_page()
     {
         await using var test = await HubTest.StartAsync();
@@ -169,6 +196,70 @@ public sealed class HubClientTests
 
         snapshot.Files.Should().HaveCount(23);
         File.ReadAllText(snapshot.Files[22]).Should().Be("text 22");
+    }
+
+    [Theory]
+    [InlineData(22, long.MaxValue, "*23 files and folders*at most 22 *hf://org/name/FOLDER*")]
+    [InlineData(int.MaxValue, 2000, "*files and folders, 2??? bytes*2000 bytes*hf://org/name/FOLDER*")]
+    public async Task A_listing_beyond_what_memory_holds_is_refused_before_anything_is_fetched(
+        int most,
+        long mostBytes,
+        string says
+    )
+    {
+        await using var test = await HubTest.StartAsync();
+        for (int i = 0; i < 23; i++)
+        {
+            test.Server.Add($"data/{i:00}.txt", $"text {i}");
+        }
+        test.Server.PageSize = 5;
+
+        var fetch = () =>
+            test.FetchAsync(
+                "hf://org/name/data",
+                options: test.Options() with
+                {
+                    MostListed = most,
+                    MostListedBytes = mostBytes,
+                }
+            );
+
+        (await fetch.Should().ThrowAsync<ConfigurationException>()).WithMessage(says);
+        test.Server.Bodies.Should().BeEmpty();
+    }
+
+    [Fact]
+    public async Task A_listing_whose_pages_never_end_is_refused_after_as_many_entries_as_allowed()
+    {
+        await using var test = await HubTest.StartAsync();
+        test.Server.Always(
+            Route.Tree,
+            async exchange =>
+            {
+                exchange.Context.Response.Headers.Link = $"<{exchange.Context.Request.Path}>; rel=\"next\"";
+                await exchange.TextAsync("""[{"type": "directory", "path": "data"}]""");
+            }
+        );
+
+        var fetch = () => test.FetchAsync("hf://org/name/data", options: test.Options() with { MostListed = 20 });
+
+        (await fetch.Should().ThrowAsync<ConfigurationException>()).WithMessage("*21 files and folders*");
+        test.Server.Count(Route.Tree).Should().Be(21);
+    }
+
+    [Fact]
+    public async Task A_body_that_drips_is_given_up_and_taken_up_where_it_is()
+    {
+        await using var test = await HubTest.StartAsync();
+        test.Server.Add("big.bin", HubTest.Bytes(500_000));
+        test.Server.Script(Route.Cdn, exchange => exchange.DripAsync(100, test));
+
+        await test.FetchAsync("hf://org/name/big.bin");
+
+        var told = Regex.Match(test.Said, "only ([0-9]+) bytes came in .* fewer than 65536 in 60 s; trying again");
+        told.Success.Should().BeTrue(test.Said);
+        test.Server.Bodies.Select(request => request.Range).Should().Equal(null, $"bytes={told.Groups[1].Value}-");
+        test.ShouldBeSound();
     }
 
     [Fact]

@@ -13,6 +13,9 @@ public sealed class HubFaultTests
     private static readonly byte[] Content = HubTest.Bytes(Size);
     private static readonly byte[] Wrong = HubTest.Bytes(Size, seed: 2);
 
+    /// <summary>What networks with a sign-in page and proxies answer with status 200.</summary>
+    private static readonly byte[] Page = [.. "<html>Sign in...</html>\n"u8];
+
     /// <param name="Script">Sets the faults up.</param>
     /// <param name="Error">The kind of error it ends with; null for the right file.</param>
     /// <param name="Says">A part of the error.</param>
@@ -212,11 +215,46 @@ public sealed class HubFaultTests
             "*nothing came for 30 s*",
             MostTries
         ),
+        ["body drips"] = new(t => t.Server.Script(Route.Cdn, e => e.DripAsync(100, t))),
+        ["body drips for ever"] = new(
+            t => t.Server.Always(Route.Cdn, e => e.DripAsync(1, t)),
+            typeof(StageFailedException),
+            "*fewer than 65536 in 60 s; 5 tries*",
+            MostTries
+        ),
+        ["listing drips for ever"] = new(
+            t => t.Server.Always(Route.Tree, e => e.DripBlanksAsync(t)),
+            typeof(StageFailedException),
+            "*fewer than 65536 in 60 s; 5 tries*",
+            0
+        ),
         ["HEAD stalls"] = new(t => t.Server.Script(Route.Head, e => e.SilenceAsync(t.Time))),
         ["listing stalls"] = new(t => t.Server.Script(Route.Tree, e => e.SilenceAsync(t.Time))),
-        ["short body"] = new(t => t.Server.Script(Route.Cdn, e => e.BodyAsync(take: Size - 5))),
-        ["short body without a length"] = new(t =>
-            t.Server.Script(Route.Cdn, e => e.BodyAsync(take: Size - 5, chunked: true))
+        ["short body"] = new(t => t.Server.Script(Route.Cdn, e => e.BodyAsync(Content[..^5]))),
+        ["short body without a length"] = new(t => t.Server.Script(Route.Cdn, e => e.BodyAsync(take: Size - 5))),
+        ["a page in place of the file"] = new(t => t.Server.Script(Route.Cdn, e => e.BodyAsync(Page))),
+        ["a page in place of the rest"] = new(
+            t => t.Server.Script(Route.Cdn, e => e.BodyAsync(take: MiB), e => e.BodyAsync(Page, ignoreRange: true)),
+            Bodies: 3
+        ),
+        ["a web page without a length in place of the rest"] = new(
+            t =>
+                t.Server.Script(
+                    Route.Cdn,
+                    e => e.BodyAsync(take: MiB),
+                    e =>
+                    {
+                        e.Context.Response.ContentType = "text/html; charset=utf-8";
+                        return e.BodyAsync(Page, ignoreRange: true, chunked: true);
+                    }
+                ),
+            Bodies: 3
+        ),
+        ["a page in place of the file, for ever"] = new(
+            t => t.Server.Always(Route.Cdn, e => e.BodyAsync(Page)),
+            typeof(StageFailedException),
+            "*a body of 24 bytes where*5 tries*",
+            MostTries
         ),
         ["long body"] = new(t => t.Server.Script(Route.Cdn, e => e.BodyAsync([.. Content, 1, 2, 3]))),
         ["long body, for ever"] = new(

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Pipeline.Shared.Text;
 using Pipeline.Tests.Pipelines;
 using Pipeline.Tests.Text;
@@ -118,6 +119,61 @@ public sealed class HubPipelineTests(TinyRun tiny) : IClassFixture<TinyRun>
         test.Server.Requests.Should()
             .NotContain(request => request.Target.Contains("/resolve/") && !request.Target.Contains(".en/"));
         HubTest.ShouldNotHold(folder.Path, HubTest.TokenCanary);
+    }
+
+    [Fact]
+    public async Task A_text_on_the_hub_is_what_its_name_asks_for_whatever_else_of_its_folder_is_in_the_cache()
+    {
+        await using var test = await HubTest.StartAsync();
+        string[] lines = await File.ReadAllLinesAsync(tiny.Text, TestContext.Current.CancellationToken);
+        test.Server.Add("en/a-0.jsonl", string.Join('\n', lines[..10]));
+        test.Server.Add("en/a-1.jsonl", string.Join('\n', lines[10..20]));
+        test.Server.Add("en/b-0.jsonl", string.Join('\n', lines[20..]));
+        string folder = $"hf://datasets/{HubServer.Repository}@{HubServer.Commit}/en";
+
+        var alone = Run(test, offline: null, ["score", tiny.Model, $"{folder}/a-*.jsonl", "--json"]);
+        var all = Run(test, offline: null, ["score", tiny.Model, folder, "--json"]);
+        var beside = Run(test, offline: null, ["score", tiny.Model, $"{folder}/a-*.jsonl", "--json"]);
+
+        long Tokens(SaeProcess.Result result)
+        {
+            result.ExitCode.Should().Be(0, result.Error);
+            return JsonNode.Parse(result.Output)!["tokens"]!.GetValue<long>();
+        }
+        Tokens(all).Should().BeGreaterThan(2 * Tokens(alone));
+        Tokens(beside).Should().Be(Tokens(alone));
+    }
+
+    [Fact]
+    public async Task A_model_can_be_pretrained_on_a_text_of_the_hub()
+    {
+        await using var test = await HubTest.StartAsync();
+        using var folder = new TempFolder();
+        test.Server.Add("en/text.jsonl", File.ReadAllBytes(tiny.Text));
+        string config = folder.Write(
+            "pretrain.yaml",
+            $$"""
+            name: tiny
+            text: hf://datasets/{{HubServer.Repository}}@{{HubServer.Commit}}/en
+            out: {{folder["model"]}}
+            threads: 1
+            tokens: 7680
+            batch: 4
+            learningRate: 0.01
+            checkpointEvery: 10
+            heldOut: 0.3
+            tokenizer: {vocabulary: 300, bytes: 100000}
+            model: {width: 32, layers: 2, heads: 4, kvHeads: 2, mlp: 48, context: 32}
+            """
+        );
+
+        var result = Run(test, offline: null, ["pretrain", config]);
+
+        result.ExitCode.Should().Be(0, result.Error);
+        File.ReadAllText(folder["model", "vocab.json"])
+            .Should()
+            .Be(File.ReadAllText(Path.Combine(tiny.Model, "vocab.json")));
+        result.Output.Should().Contain($"fetch {HubServer.Repository}");
     }
 
     private static SaeProcess.Result Run(HubTest test, string? offline, string[] arguments) =>

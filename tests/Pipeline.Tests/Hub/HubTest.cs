@@ -25,7 +25,19 @@ internal sealed class HubTest : IAsyncDisposable, IProgressSink
     public string RepositoryFolder => Path.Combine(Cache, "models--org--name");
 
     /// <summary>Everything the user was told.</summary>
-    public string Said => said.ToString();
+    public string Said
+    {
+        get
+        {
+            lock (said)
+            {
+                return said.ToString();
+            }
+        }
+    }
+
+    /// <summary>Where a file is while it arrives.</summary>
+    public string Partial(Offered file) => Path.Combine(RepositoryFolder, "blobs", file.ETag + ".incomplete");
 
     public static async Task<HubTest> StartAsync() => new(await HubServer.StartAsync());
 
@@ -51,10 +63,15 @@ internal sealed class HubTest : IAsyncDisposable, IProgressSink
             JitterSeed = 1,
         };
 
-    public async Task<HubSnapshot> FetchAsync(string name, bool offline = false, TimeProvider? time = null)
+    public async Task<HubSnapshot> FetchAsync(
+        string name,
+        bool offline = false,
+        TimeProvider? time = null,
+        HubOptions? options = null
+    )
     {
         using var client = new HubClient(
-            Options(offline),
+            options ?? Options(offline),
             new SocketsHttpHandler { AllowAutoRedirect = false, UseProxy = false },
             time ?? Time
         );

@@ -57,6 +57,15 @@ internal sealed class TestTime : TimeProvider
         return watch;
     }
 
+    /// <summary>Time passes for whoever is waiting, and no watch looks.</summary>
+    public void Pass(TimeSpan step)
+    {
+        lock (gate)
+        {
+            passed += step;
+        }
+    }
+
     /// <summary>
     /// Time passes in steps until <paramref name="end"/>, and the watches of now look after each: one step alone could fall
     /// together with the arrival of a byte. Watches that come later, of the next try, are left in peace.
@@ -70,10 +79,7 @@ internal sealed class TestTime : TimeProvider
         }
         while (!end.IsCancellationRequested)
         {
-            lock (gate)
-            {
-                passed += step;
-            }
+            Pass(step);
             foreach (var watch in looking)
             {
                 watch.Look();

@@ -1,3 +1,4 @@
+using System.Text;
 using Pipeline.Shared;
 using Pipeline.Shared.Text;
 
@@ -140,11 +141,27 @@ public sealed class ContainerTests : IDisposable
             .Contain(path);
     }
 
-    [Fact]
-    public void A_byte_order_mark_is_not_part_of_the_text()
+    [Theory]
+    [InlineData("a.txt")]
+    [InlineData("a.jsonl")]
+    [InlineData("a.json")]
+    [InlineData("dump.xml")]
+    [InlineData("wiki_00")]
+    [InlineData("wiki-001.jsonl")]
+    public void A_byte_order_mark_is_not_part_of_the_text(string name)
     {
-        string path = folder["a.txt"];
-        TempFolder.Overwrite(path, [0xEF, 0xBB, 0xBF, .. "One."u8]);
+        Document[] documents = [new("1", "A", "One.")];
+        string text = name switch
+        {
+            "a.txt" => "One.",
+            "a.jsonl" => TextFiles.JsonLines(documents),
+            "a.json" => TextFiles.JsonArray(documents),
+            "dump.xml" => TextFiles.MediaWiki(documents),
+            "wiki_00" => TextFiles.WikiExtractor(documents),
+            _ => TextFiles.Fever(documents),
+        };
+        string path = folder[name];
+        TempFolder.Overwrite(path, [0xEF, 0xBB, 0xBF, .. Encoding.UTF8.GetBytes(text)]);
 
         TextSources.Open(path, "test").Read().Single().Text.Should().Be("One.");
     }

@@ -69,7 +69,15 @@ public class TextSourceTests
     [InlineData("a.json", "[\"one\", {\"title\": \"no text\"}]", "a.json: item 1")]
     [InlineData("a.json", "[\"one\", ", "a.json: item 1")]
     [InlineData("wiki_00", "<doc id=\"1\" url=\"u\" title=\"t\">\nt\n\nbody\n", "wiki_00: line 1")]
+    [InlineData("a.txt", "one\n\0\0\0\0", "a.txt: line 2")]
+    [InlineData("wiki.test.raw", " = T = \n\nbody\n\0\0", "wiki.test.raw: line 4")]
     [InlineData("wiki_00", "plain words\n", "wiki_00: line 1")]
+    [InlineData("wiki_00", "{\"id\": \"1\", \"text\": \"t\"}\n", "--json")]
+    [InlineData(
+        "wiki_00",
+        "<doc id=\"1\" url=\"u\" title=\"t\">\nt\n\ncut\n<doc id=\"2\" url=\"u\" title=\"s\">\ns\n\nbody\n</doc>\n",
+        "wiki_00: line 1"
+    )]
     public void Malformed_text_is_refused_by_file_and_line(string name, string content, string where)
     {
         using var folder = new TempFolder();
@@ -80,6 +88,50 @@ public class TextSourceTests
             .Throw<ConfigurationException>()
             .Which.Message.Should()
             .Contain(where);
+    }
+
+    [Fact]
+    public void WikiExtractor_may_say_more_of_a_page_than_its_address()
+    {
+        using var folder = new TempFolder();
+        string path = folder.Write(
+            "wiki_00",
+            "<doc id=\"12\" revid=\"345\" url=\"https://en.wikipedia.org/wiki?curid=12\" title=\"\"Weird\" Al\">\n\"Weird\" Al\n\nbody\n\n</doc>\n"
+        );
+
+        TextSources.Open(path, "test").Read().Should().Equal(new Document("12", "\"Weird\" Al", "body"));
+    }
+
+    [Theory]
+    [InlineData("wiki_00", "wiki_00.bz2")]
+    [InlineData("a.jsonl.gz", "a.jsonl.zst")]
+    public void A_file_beside_its_compressed_copy_is_refused(string one, string other)
+    {
+        using var folder = new TempFolder();
+        folder.Write(one, "");
+        folder.Write(other, "");
+
+        ((Action)(() => TextSources.Open(folder.Path, "test")))
+            .Should()
+            .Throw<ConfigurationException>()
+            .Which.Message.Should()
+            .Contain(one)
+            .And.Contain(other);
+    }
+
+    [Fact]
+    public void A_folder_that_mixes_formats_is_refused_with_a_file_of_each()
+    {
+        using var folder = new TempFolder();
+        folder.Write("wiki-001.jsonl", """{"id": "a", "lines": "0\tb"}""");
+        folder.Write("wiki-002.jsonl", ""); // a copy that was cut says no longer that it is FEVER's
+
+        ((Action)(() => TextSources.Open(folder.Path, "test")))
+            .Should()
+            .Throw<ConfigurationException>()
+            .Which.Message.Should()
+            .Contain("wiki-001.jsonl (FEVER)")
+            .And.Contain("wiki-002.jsonl (JSON lines)");
     }
 
     [Fact]
