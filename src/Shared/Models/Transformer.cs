@@ -138,11 +138,9 @@ public sealed class Transformer : IDisposable
         Tensor Hooked(HookSite site, Tensor value) => hooks?.At(layer, site, value) ?? value;
 
         var residPreBTD = Hooked(HookSite.ResidPre, x.alias());
-        var qkvBTW = operations.Project(weights.AttentionNorm, weights.Qkv, residPreBTD);
-        var mixedBTA = operations.Attend(layer, weights, qkvBTW);
         var residMidBTD = Hooked(
             HookSite.ResidMid,
-            Add(residPreBTD, HookSite.AttnOut, resid => operations.AttentionOut(weights, mixedBTA, resid))
+            Add(residPreBTD, HookSite.AttnOut, resid => operations.Attention(layer, weights, residPreBTD, resid))
         );
         var mlpInBTD = Config.ParallelResidual ? residPreBTD : residMidBTD;
         return Hooked(

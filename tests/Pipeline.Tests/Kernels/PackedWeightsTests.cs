@@ -142,7 +142,7 @@ public sealed unsafe class PackedWeightsTests
         )
         {
             PackedWeights
-                .Pack(weight, bias, inputs, outputs, memory.Pointer, threads)
+                .Pack(weight, inputs, bias, inputs, outputs, memory.Pointer, threads)
                 .Multiply(source, xStep, target + Before, yStep, rows);
         }
 
