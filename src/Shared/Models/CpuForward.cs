@@ -36,6 +36,7 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
     private readonly ConcurrentBag<AlignedMemory<float>> packs = [];
     private readonly ConcurrentBag<AlignedMemory<float>> attentions = [];
     private readonly ConcurrentBag<AlignedMemory<float>> rowMemories = [];
+    private readonly ConcurrentBag<Tensor> lent = [];
 
     /// <summary>Whether the kernels may stand in for tensor operations now.</summary>
     public static bool Runs(Device device) =>
@@ -44,18 +45,25 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
     public Tensor Project(Norm? norm, Linear linear, Tensor x)
     {
         using var scope = NewDisposeScope();
-        int inputs = (int)x.shape[^1];
-        using var parts = new PackedParts(linear, inputs, packs);
-        var y = empty([.. x.shape[..^1], parts.Outputs]);
-        Project(
-            Normalize(norm, inputs),
-            parts,
-            CpuKernels.Floats(x.contiguous()),
-            CpuKernels.Floats(y),
-            x.numel() / inputs,
-            default
-        );
+        var y = empty([.. x.shape[..^1], linear.Weight.shape[0]]);
+        Project(norm, linear, x, y);
         return y.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The same in memory that is used again once it is given back.</summary>
+    public LentTensor Lend(Norm? norm, Linear linear, Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        long[] shape = [.. x.shape[..^1], linear.Weight.shape[0]];
+        long length = shape.Aggregate(1L, (product, axis) => product * axis);
+        if (!lent.TryTake(out var memory) || memory.numel() < length)
+        {
+            memory?.Dispose();
+            memory = empty(length).DetachFromDisposeScope();
+        }
+        var y = memory.narrow(0, 0, length).view(shape);
+        Project(norm, linear, x, y);
+        return new LentTensor(y.MoveToOuterDisposeScope(), () => lent.Add(memory));
     }
 
     public Tensor Attention(int layer, BlockWeights weights, Tensor xBTD, Tensor? residBTD)
@@ -149,6 +157,10 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         packs.Clear();
         attentions.Clear();
         rowMemories.Clear();
+        while (lent.TryTake(out var memory))
+        {
+            memory.Dispose();
+        }
     }
 
     /// <summary>A projection's outputs; kernels would read beyond what does not fit.</summary>
@@ -204,6 +216,20 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
             memory,
             get_num_threads()
         );
+
+    private void Project(Norm? norm, Linear linear, Tensor x, Tensor y)
+    {
+        int inputs = (int)x.shape[^1];
+        using var parts = new PackedParts(linear, inputs, packs);
+        Project(
+            Normalize(norm, inputs),
+            parts,
+            CpuKernels.Floats(x.contiguous()),
+            CpuKernels.Floats(y),
+            x.numel() / inputs,
+            default
+        );
+    }
 
     /// <summary>Rows [N, I] to [N, O], part by part of the weights; what follows comes with the last.</summary>
     private void Project(
@@ -378,8 +404,7 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
     /// <summary>A projection's weights, so many outputs at a time; those packed last are not packed again.</summary>
     private sealed class PackedParts(Linear linear, int inputs, ConcurrentBag<AlignedMemory<float>> packs) : IDisposable
     {
-        private readonly long most =
-            Math.Max(1, MostPacked / PackedWeights.Length(inputs, 1)) * PackedWeights.Columns;
+        private readonly long most = Math.Max(1, MostPacked / PackedWeights.Length(inputs, 1)) * PackedWeights.Columns;
         private PackedWeights packed;
         private int last = -1;
 

@@ -77,6 +77,16 @@ public sealed class Transformer : IDisposable
         return (Config.LogitCap is { } cap ? TensorForward.Cap(logits, cap) : logits).MoveToOuterDisposeScope();
     }
 
+    /// <summary>The same for as long as the caller needs it: matrices of this size, taken and freed, cost time and memory.</summary>
+    internal LentTensor LendLogits(Tensor resid)
+    {
+        if (!CpuForward.Runs(Device) || Config.LogitCap is not null)
+        {
+            return new LentTensor(Unembed(resid), null);
+        }
+        return kernels.Lend(Weights.FinalNorm, Weights.Unembedding, resid);
+    }
+
     public void Dispose()
     {
         rotary?.Dispose();
