@@ -46,7 +46,8 @@ public unsafe class ProductBenchmarks : IDisposable
         float* x = CpuKernels.Floats(xNI);
         float* y = CpuKernels.Floats(yNO);
         int threads = get_num_threads();
-        var weights = PackedWeights.Pack(CpuKernels.Floats(weightOI), null, inputs, outputs, pack!.Pointer, threads);
+        float* weight = CpuKernels.Floats(weightOI);
+        var weights = PackedWeights.Pack(weight, inputs, null, inputs, outputs, pack!.Pointer, threads);
         Pieces.Run(
             (Rows + PackedWeights.Rows - 1) / PackedWeights.Rows,
             RowsAtATime,

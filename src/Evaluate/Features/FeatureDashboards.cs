@@ -185,10 +185,9 @@ internal sealed class FeatureDashboards : IDisposable
             }
         }
         var lines = new byte[latents.Length][];
-        Parallel.For(
-            0,
+        Pieces.Run(
             latents.Length,
-            CpuKernels.Threads,
+            get_num_threads(),
             i =>
                 lines[i] = JsonSerializer.SerializeToUtf8Bytes(
                     Describe(latents[i], nearest[i], logits[i], patterns[i]),

@@ -17,6 +17,9 @@ public static class SelectBenchmark
     /// <summary>A bias that nothing passes with, so that screening does its products and no more.</summary>
     private const float NothingPasses = -1e30f;
 
+    /// <summary>Rows that a thread takes at a time, at most.</summary>
+    private const int StretchRows = 16;
+
     /// <param name="width">D.</param>
     /// <param name="rows">B.</param>
     /// <param name="features">F, scores a row.</param>
@@ -87,16 +90,18 @@ public static class SelectBenchmark
         int features = (int)scoresBF.shape[1];
         var bias = new float[features];
         float* scores = CpuKernels.Floats(scoresBF);
-        Parallel.For(
-            0,
+        Pieces.Run(
             (int)scoresBF.shape[0],
-            CpuKernels.Threads,
+            StretchRows,
+            get_num_threads(),
             () => (Indices: new int[k], Values: new float[k]),
-            (row, _, kept) =>
+            (first, count, kept) =>
             {
-                var rowScores = new ReadOnlySpan<float>(scores + ((long)row * features), features);
-                TopKSelect.Positive(rowScores, bias, kept.Indices, kept.Values, Simd.Best);
-                return kept;
+                for (int row = first; row < first + count; row++)
+                {
+                    var rowScores = new ReadOnlySpan<float>(scores + ((long)row * features), features);
+                    TopKSelect.Positive(rowScores, bias, kept.Indices, kept.Values, Simd.Best);
+                }
             },
             _ => { }
         );
@@ -106,10 +111,10 @@ public static class SelectBenchmark
     {
         int features = (int)scoresBF.shape[1];
         float* scores = CpuKernels.Floats(scoresBF);
-        Parallel.For(
-            0,
+        Pieces.Run(
             (int)scoresBF.shape[0],
-            CpuKernels.Threads,
+            StretchRows,
+            get_num_threads(),
             row => TensorPrimitives.Max(new ReadOnlySpan<float>(scores + ((long)row * features), features))
         );
     }

@@ -3,12 +3,9 @@ using static TorchSharp.torch;
 
 namespace Pipeline.Shared.Kernels;
 
-/// <summary>What hand-written kernels take from libtorch: its memory and its number of threads.</summary>
+/// <summary>What hand-written kernels take from libtorch: its memory.</summary>
 public static class CpuKernels
 {
-    /// <summary>As many threads as libtorch uses.</summary>
-    public static ParallelOptions Threads => new() { MaxDegreeOfParallelism = get_num_threads() };
-
     /// <summary>Whether kernels without a gradient may stand in for operations on <paramref name="tensor"/>.</summary>
     public static bool MayCompute(Tensor tensor)
     {

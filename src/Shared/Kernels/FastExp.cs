@@ -9,11 +9,13 @@ internal static class FastExp
     /// <summary>1 / ln 2: e^x = 2^(x log2 e).</summary>
     public const float Log2E = 1.44269504f;
 
-    // Where the result's exponent would leave float32's normal range.
+    // The least exponent of float32's normal range.
     private const float Lowest = -126f;
-    private const float Highest = 127f;
 
-    /// <summary>2^x for x of at most 127; anything below -126 counts as -126.</summary>
+    // What is more than 127.5 rounds to this, whose power is infinite.
+    private const float Highest = 128f;
+
+    /// <summary>2^x for x of at most 128, from 127.5 on infinity; anything below -126 counts as -126.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Exp2(Vector512<float> x)
     {
@@ -31,7 +33,7 @@ internal static class FastExp
         return p * power.AsSingle();
     }
 
-    /// <summary>1 / (1 + e^-x).</summary>
+    /// <summary>1 / (1 + e^-x); 0 where e^-x is beyond 2^127.5: a least value above 0 times an x of -1e38 would be far from 0.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Sigmoid(Vector512<float> x)
     {

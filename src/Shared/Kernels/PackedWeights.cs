@@ -8,7 +8,8 @@ namespace Pipeline.Shared.Kernels;
 /// <summary>
 /// The weights of y = x Wᵀ + b laid out for products with many rows: panels of 64 outputs, in which what is multiplied at
 /// a time lies together. Its plain twin is <c>torch.nn.functional.linear</c>. A sum runs along the inputs in order, 512 of
-/// them at a time, so that a row's result depends on that row alone and no number of threads changes it.
+/// them at a time, so that a row's result depends on that row alone and no number of threads changes it. Weights may be
+/// packed by stretches of the inputs, of a multiple of 512, whose products are added up to the very same sums.
 /// </summary>
 /// <remarks>512-bit vectors only. Loops that hold vectors call nothing, since a call would spill them.</remarks>
 internal readonly unsafe struct PackedWeights
@@ -19,10 +20,10 @@ internal readonly unsafe struct PackedWeights
     /// <summary>Outputs of a panel.</summary>
     public const int Columns = 64;
 
-    private const int Lanes = 16;
-
     /// <summary>Inputs multiplied at a time: a panel's part and the rows of a piece of work stay in a core's cache.</summary>
-    private const int Depth = 512;
+    public const int Depth = 512;
+
+    private const int Lanes = 16;
 
     private readonly int inputs;
     private readonly int outputs;
@@ -40,12 +41,21 @@ internal readonly unsafe struct PackedWeights
     public static long Length(long inputs, long outputs) => PanelsOf(outputs) * Columns * (inputs + 1);
 
     /// <param name="weightOI">[O, I].</param>
+    /// <param name="weightStep">From one row of the weights to the next.</param>
     /// <param name="biasO">[O]; null for none.</param>
     /// <param name="inputs">I.</param>
     /// <param name="outputs">O.</param>
     /// <param name="memory">Receives <see cref="Length"/> values; aligned to cache lines.</param>
     /// <param name="threads">At most so many.</param>
-    public static PackedWeights Pack(float* weightOI, float* biasO, int inputs, int outputs, float* memory, int threads)
+    public static PackedWeights Pack(
+        float* weightOI,
+        nint weightStep,
+        float* biasO,
+        int inputs,
+        int outputs,
+        float* memory,
+        int threads
+    )
     {
         var packed = new PackedWeights(inputs, outputs, memory);
         new Span<float>(packed.bias, (int)PanelsOf(outputs) * Columns).Clear();
@@ -53,17 +63,18 @@ internal readonly unsafe struct PackedWeights
         {
             new ReadOnlySpan<float>(biasO, outputs).CopyTo(new Span<float>(packed.bias, outputs));
         }
-        Pieces.Run((int)PanelsOf(outputs), threads, panel => packed.PackPanel(weightOI, panel));
+        Pieces.Run((int)PanelsOf(outputs), threads, panel => packed.PackPanel(weightOI, weightStep, panel));
         return packed;
     }
 
-    /// <summary>y = x Wᵀ + b.</summary>
+    /// <summary>y = x Wᵀ + b, or y += x Wᵀ.</summary>
     /// <param name="x">[N, I].</param>
     /// <param name="xStep">From one row of x to the next.</param>
     /// <param name="y">Receives [N, O].</param>
     /// <param name="yStep">From one row of y to the next.</param>
     /// <param name="rows">N.</param>
-    public void Multiply(float* x, nint xStep, float* y, nint yStep, int rows)
+    /// <param name="add">To what y holds, without the bias.</param>
+    public void Multiply(float* x, nint xStep, float* y, nint yStep, int rows, bool add = false)
     {
         for (int start = 0; start < inputs; start += Depth)
         {
@@ -74,8 +85,9 @@ internal readonly unsafe struct PackedWeights
                 for (int row = 0; row < rows; row += Rows)
                 {
                     float* to = y + (row * yStep) + column;
-                    float* from = start == 0 ? bias + column : to;
-                    nint fromStep = start == 0 ? 0 : yStep;
+                    bool begins = start == 0 && !add;
+                    float* from = begins ? bias + column : to;
+                    nint fromStep = begins ? 0 : yStep;
                     float* of = x + (row * xStep) + start;
                     var (height, width) = (Math.Min(Rows, rows - row), Math.Min(Columns, outputs - column));
                     if (height == Rows && width == Columns)
@@ -93,7 +105,7 @@ internal readonly unsafe struct PackedWeights
 
     private static long PanelsOf(long outputs) => (outputs + Columns - 1) / Columns;
 
-    private void PackPanel(float* weightOI, int panel)
+    private void PackPanel(float* weightOI, nint weightStep, int panel)
     {
         const int Stretch = 2 * Lanes;
         int first = panel * Columns;
@@ -108,7 +120,7 @@ internal readonly unsafe struct PackedWeights
             int end = Math.Min(inputs, start + Stretch);
             for (int column = 0; column < width; column++)
             {
-                float* row = weightOI + ((long)(first + column) * inputs);
+                float* row = weightOI + ((first + column) * weightStep);
                 if (Sse.IsSupported)
                 {
                     // Rows lie too far apart for the processor to fetch them by itself.

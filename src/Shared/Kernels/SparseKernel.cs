@@ -13,6 +13,9 @@ internal static class SparseKernel
     /// <summary>Rows whose latents exist at a time.</summary>
     private const int ChunkRows = 256;
 
+    /// <summary>Rows that a thread takes at a time, at most.</summary>
+    private const int StretchRows = 16;
+
     /// <summary>The K largest positive of x W_encᵀ + b_enc, of equal ones the earlier, in ascending order of index.</summary>
     /// <param name="xBD">float32.</param>
     /// <param name="W_enc">[F, D]</param>
@@ -38,22 +41,24 @@ internal static class SparseKernel
             int start = first;
             int rows = Math.Min(ChunkRows, batch - first);
             preActsRF.narrow(0, 0, rows).addmm_(xBD.narrow(0, first, rows), W_enc.t(), beta: 0, alpha: 1);
-            Parallel.For(
-                0,
+            Pieces.Run(
                 rows,
-                CpuKernels.Threads,
+                StretchRows,
+                get_num_threads(),
                 () => new int[k],
-                (row, _, indices) =>
+                (from, length, indices) =>
                 {
-                    int count = TopKSelect.Positive(
-                        chunk[row],
-                        new ReadOnlySpan<float>(bias, features),
-                        indices,
-                        found.ValuesOf(start + row),
-                        Simd.Best
-                    );
-                    found.Name(start + row, indices.AsSpan(0, count));
-                    return indices;
+                    for (int row = from; row < from + length; row++)
+                    {
+                        int count = TopKSelect.Positive(
+                            chunk[row],
+                            new ReadOnlySpan<float>(bias, features),
+                            indices,
+                            found.ValuesOf(start + row),
+                            Simd.Best
+                        );
+                        found.Name(start + row, indices.AsSpan(0, count));
+                    }
                 },
                 _ => { }
             );
@@ -74,10 +79,10 @@ internal static class SparseKernel
             using var scope = NewDisposeScope();
             int start = first;
             var chunk = new Rows(activations(xBD.narrow(0, first, Math.Min(ChunkRows, batch - first))).contiguous());
-            Parallel.For(
-                0,
+            Pieces.Run(
                 chunk.Count,
-                CpuKernels.Threads,
+                StretchRows,
+                get_num_threads(),
                 row => (indicesOf[start + row], valuesOf[start + row]) = NonZero(chunk[row])
             );
         }
@@ -106,10 +111,10 @@ internal static class SparseKernel
         var decoder = new Rows(decoderFD);
         var decoded = new Rows(decodedBD);
         float* bias = CpuKernels.Floats(biasD);
-        Parallel.For(
-            0,
+        Pieces.Run(
             batch,
-            CpuKernels.Threads,
+            StretchRows,
+            get_num_threads(),
             row =>
             {
                 var sumD = decoded[row];

@@ -11,11 +11,8 @@ internal interface IBlockOperations
     /// <summary>norm(x) Wᵀ + b: [.., I] to [.., O].</summary>
     Tensor Project(Norm? norm, Linear linear, Tensor x);
 
-    /// <summary>Attention between its projections: queries, keys and values [B,T,W] to mixed values [B,T,H x head width].</summary>
-    Tensor Attend(int layer, BlockWeights weights, Tensor qkvBTW);
-
-    /// <summary>Attention's projection back into the stream [B,T,D], added to <paramref name="residBTD"/> where that is not null.</summary>
-    Tensor AttentionOut(BlockWeights weights, Tensor mixedBTA, Tensor? residBTD);
+    /// <summary>Attention with its norms and projections, [B,T,D], added to <paramref name="residBTD"/> where that is not null.</summary>
+    Tensor Attention(int layer, BlockWeights weights, Tensor xBTD, Tensor? residBTD);
 
     /// <summary>The MLP with its norms, likewise.</summary>
     Tensor Mlp(BlockWeights weights, Tensor xBTD, Tensor? residBTD);

@@ -28,6 +28,9 @@ public static class NextToken
     /// <summary>Fewer rows make a poor matrix product.</summary>
     private const long FewRows = 256;
 
+    /// <summary>Rows that a thread takes at a time, at most.</summary>
+    private const int StretchRows = 16;
+
     /// <summary>Rows whose logits exist at a time.</summary>
     public static long RowsAtATime(int vocabulary)
     {
@@ -52,11 +55,11 @@ public static class NextToken
         foreach (var (first, rowsRD) in Chunks(model, RowsRD(residBTD)))
         {
             using var chunk = NewDisposeScope();
-            var logitsRV = model.Unembed(rowsRD);
+            using var logitsRV = model.LendLogits(rowsRD);
             var ownTargetsR = targetsR.narrow(0, first, rowsRD.shape[0]);
-            var lossesR = CpuKernels.MayCompute(logitsRV)
-                ? LossesByKernel(logitsRV, CpuKernels.ToArray<long>(ownTargetsR))
-                : nn.functional.cross_entropy(logitsRV, ownTargetsR, reduction: nn.Reduction.None);
+            var lossesR = CpuKernels.MayCompute(logitsRV.Value)
+                ? LossesByKernel(logitsRV.Value, CpuKernels.ToArray<long>(ownTargetsR))
+                : nn.functional.cross_entropy(logitsRV.Value, ownTargetsR, reduction: nn.Reduction.None);
             losses.Add(lossesR.MoveToOuterDisposeScope());
         }
         return cat(losses, 0).view(tokensBT.shape[0], tokensBT.shape[1] - 1).MoveToOuterDisposeScope();
@@ -86,14 +89,16 @@ public static class NextToken
         {
             using var chunk = NewDisposeScope();
             long rows = cleanRD.shape[0];
+            using var cleanRV = model.LendLogits(cleanRD);
             var clean = CpuKernels.MayCompute(cleanRD)
-                ? ByKernel(model.Unembed(cleanRD), targetsR.narrow(0, first, rows))
-                : ByTensors(model.Unembed(cleanRD), targetsR.narrow(0, first, rows));
+                ? ByKernel(cleanRV.Value, targetsR.narrow(0, first, rows))
+                : ByTensors(cleanRV.Value, targetsR.narrow(0, first, rows));
             clean.LossR.CopyTo(lossR, first);
             for (int i = 0; i < others.Count; i++)
             {
                 using var one = NewDisposeScope();
-                var own = clean.Score(model.Unembed(othersRD[i].narrow(0, first, rows)));
+                using var otherRV = model.LendLogits(othersRD[i].narrow(0, first, rows));
+                var own = clean.Score(otherRV.Value);
                 own.LossR.CopyTo(others[i].LossR, first);
                 own.DivergenceR.CopyTo(others[i].DivergenceR, first);
             }
@@ -173,10 +178,10 @@ public static class NextToken
         float* clean = CpuKernels.Floats(cleanLogitsRV);
         double[] cleanLogSumR = new double[targets.Length];
         double[] cleanLossR = new double[targets.Length];
-        Parallel.For(
-            0,
+        Pieces.Run(
             targets.Length,
-            CpuKernels.Threads,
+            StretchRows,
+            get_num_threads(),
             row =>
             {
                 cleanLogSumR[row] = LogitKernel.LogSumExp(Row(clean, row));
@@ -190,10 +195,10 @@ public static class NextToken
             double[] lossR = new double[targets.Length];
             double[] divergenceR = new double[targets.Length];
             float* other = CpuKernels.Floats(logitsRV);
-            Parallel.For(
-                0,
+            Pieces.Run(
                 targets.Length,
-                CpuKernels.Threads,
+                StretchRows,
+                get_num_threads(),
                 row =>
                 {
                     var cleanV = Row(clean, row);
@@ -214,10 +219,10 @@ public static class NextToken
         int vocabulary = (int)logitsRV.shape[1];
         float* logits = CpuKernels.Floats(logitsRV);
         float[] lossR = new float[targets.Length];
-        Parallel.For(
-            0,
+        Pieces.Run(
             targets.Length,
-            CpuKernels.Threads,
+            StretchRows,
+            get_num_threads(),
             row =>
             {
                 var rowV = new ReadOnlySpan<float>(logits + ((long)row * vocabulary), vocabulary);

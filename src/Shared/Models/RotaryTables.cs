@@ -1,21 +1,44 @@
+using System.Numerics;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace Pipeline.Shared.Models;
 
-/// <summary>Cosine and sine [positions, rotated dimensions / 2] of a model's rotary positions, made anew when a longer input comes.</summary>
+/// <summary>
+/// Cosine and sine [positions, rotated dimensions / 2] of a model's rotary positions, made anew when a longer input comes.
+/// Forwards beside each other may ask for them: what one of them was given stays as it is until all are disposed.
+/// </summary>
 internal sealed class RotaryTables(RotaryConfig settings, int headWidth, Device device) : IDisposable
 {
-    private (Tensor Cos, Tensor Sin)? made;
+    private readonly Lock making = new();
+    private readonly List<(Tensor Cos, Tensor Sin)> made = []; // the longest last
 
     /// <summary>Tables of at least so many positions, which stay this object's.</summary>
     public (Tensor Cos, Tensor Sin) For(long positions)
     {
-        if (made is { } tables && tables.Cos.shape[0] >= positions)
+        lock (making)
         {
-            return tables;
+            if (made.Count == 0 || made[^1].Cos.shape[0] < positions)
+            {
+                // Of twice as many each time: all of them together take no more than the next would.
+                made.Add(Make((long)BitOperations.RoundUpToPowerOf2((ulong)positions)));
+            }
+            return made[^1];
         }
-        Dispose();
+    }
+
+    public void Dispose()
+    {
+        foreach (var (cos, sin) in made)
+        {
+            cos.Dispose();
+            sin.Dispose();
+        }
+        made.Clear();
+    }
+
+    private (Tensor Cos, Tensor Sin) Make(long positions)
+    {
         double[] inverse = settings.InverseFrequencies(headWidth);
         var cos = new float[positions * inverse.Length];
         var sin = new float[positions * inverse.Length];
@@ -29,18 +52,9 @@ internal sealed class RotaryTables(RotaryConfig settings, int headWidth, Device 
             }
         }
         long[] shape = [positions, inverse.Length];
-        tables = (
+        return (
             tensor(cos, shape).to(device).DetachFromDisposeScope(),
             tensor(sin, shape).to(device).DetachFromDisposeScope()
         );
-        made = tables;
-        return tables;
-    }
-
-    public void Dispose()
-    {
-        made?.Cos.Dispose();
-        made?.Sin.Dispose();
-        made = null;
     }
 }

@@ -12,6 +12,15 @@ internal sealed class TensorForward(TransformerConfig config, RotaryTables? rota
         return linear.Apply(NormalizeIf(norm, x)).MoveToOuterDisposeScope();
     }
 
+    public Tensor Attention(int layer, BlockWeights weights, Tensor xBTD, Tensor? residBTD)
+    {
+        using var scope = NewDisposeScope();
+        var mixedBTA = Attend(layer, weights, Project(weights.AttentionNorm, weights.Qkv, xBTD));
+        var outBTD = NormalizeIf(weights.AttentionOutNorm, weights.AttentionOut.Apply(mixedBTA));
+        return AddIf(residBTD, outBTD).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Attention between its projections: queries, keys and values [B,T,W] to mixed values [B,T,H x head width].</summary>
     public Tensor Attend(int layer, BlockWeights weights, Tensor qkvBTW)
     {
         using var scope = NewDisposeScope();
@@ -53,13 +62,6 @@ internal sealed class TensorForward(TransformerConfig config, RotaryTables? rota
             .transpose(1, 2)
             .reshape(batch, positions, config.Heads * headWidth)
             .MoveToOuterDisposeScope();
-    }
-
-    public Tensor AttentionOut(BlockWeights weights, Tensor mixedBTA, Tensor? residBTD)
-    {
-        using var scope = NewDisposeScope();
-        var outBTD = NormalizeIf(weights.AttentionOutNorm, weights.AttentionOut.Apply(mixedBTA));
-        return AddIf(residBTD, outBTD).MoveToOuterDisposeScope();
     }
 
     public Tensor Mlp(BlockWeights weights, Tensor xBTD, Tensor? residBTD)

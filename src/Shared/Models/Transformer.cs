@@ -77,6 +77,16 @@ public sealed class Transformer : IDisposable
         return (Config.LogitCap is { } cap ? TensorForward.Cap(logits, cap) : logits).MoveToOuterDisposeScope();
     }
 
+    /// <summary>The same for as long as the caller needs it: matrices of this size, taken and freed, cost time and memory.</summary>
+    internal LentTensor LendLogits(Tensor resid)
+    {
+        if (!CpuForward.Runs(Device) || Config.LogitCap is not null)
+        {
+            return new LentTensor(Unembed(resid), null);
+        }
+        return kernels.Lend(Weights.FinalNorm, Weights.Unembedding, resid);
+    }
+
     public void Dispose()
     {
         rotary?.Dispose();
@@ -138,11 +148,9 @@ public sealed class Transformer : IDisposable
         Tensor Hooked(HookSite site, Tensor value) => hooks?.At(layer, site, value) ?? value;
 
         var residPreBTD = Hooked(HookSite.ResidPre, x.alias());
-        var qkvBTW = operations.Project(weights.AttentionNorm, weights.Qkv, residPreBTD);
-        var mixedBTA = operations.Attend(layer, weights, qkvBTW);
         var residMidBTD = Hooked(
             HookSite.ResidMid,
-            Add(residPreBTD, HookSite.AttnOut, resid => operations.AttentionOut(weights, mixedBTA, resid))
+            Add(residPreBTD, HookSite.AttnOut, resid => operations.Attention(layer, weights, residPreBTD, resid))
         );
         var mlpInBTD = Config.ParallelResidual ? residPreBTD : residMidBTD;
         return Hooked(

@@ -103,6 +103,37 @@ public sealed unsafe class PackedWeightsTests
         }
     }
 
+    /// <summary>Stretches of the weights' columns, as they lie among the others, give the sums of all of them at once.</summary>
+    [Theory]
+    [InlineData(513, 65)]
+    [InlineData(1100, 130)]
+    public void Products_of_stretches_of_the_inputs_add_up_to_the_same_bits(int inputs, int outputs)
+    {
+        var random = new Xoshiro256(7);
+        float[] weightOI = Normal(random, outputs * inputs);
+        float[] biasO = Normal(random, outputs);
+        float[] xNI = Normal(random, MostRows * inputs);
+        var sumsNO = new float[MostRows * outputs];
+        for (int start = 0; start < inputs; start += PackedWeights.Depth)
+        {
+            int stretch = Math.Min(PackedWeights.Depth, inputs - start);
+            using var memory = new AlignedMemory<float>(PackedWeights.Length(stretch, outputs));
+            fixed (
+                float* x = xNI,
+                    weight = weightOI,
+                    bias = biasO,
+                    y = sumsNO
+            )
+            {
+                PackedWeights
+                    .Pack(weight + start, inputs, bias, stretch, outputs, memory.Pointer, threads: 2)
+                    .Multiply(x + start, inputs, y, outputs, MostRows, add: start > 0);
+            }
+        }
+
+        sumsNO.Should().Equal(Multiply(xNI, weightOI, biasO, inputs, outputs, MostRows));
+    }
+
     /// <summary>
     /// The product [N, O] of the first rows, from memory that held NaN, out of rows with NaN between them, and into rows
     /// with guards around them.
@@ -142,7 +173,7 @@ public sealed unsafe class PackedWeightsTests
         )
         {
             PackedWeights
-                .Pack(weight, bias, inputs, outputs, memory.Pointer, threads)
+                .Pack(weight, inputs, bias, inputs, outputs, memory.Pointer, threads)
                 .Multiply(source, xStep, target + Before, yStep, rows);
         }
 

@@ -179,6 +179,105 @@ public class CpuForwardTests
         Difference(expected, actual).Should().BeLessThan(1e-5);
     }
 
+    /// <summary>A block each of whose weights is more than is packed at a time, with norms after its branches.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_block_of_wide_weights_is_packed_in_parts(bool gated)
+    {
+        CpuForwardModels.RequireKernels();
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        const int Width = 4100;
+        const int Hidden = PackedWeights.Depth + 90;
+        var config = TinyModels.LlamaConfig(layers: 1) with
+        {
+            Width = Width,
+            Heads = 16,
+            KeyValueHeads = 1,
+            HeadWidth = 64,
+            GatedMlp = gated,
+            Rotary = null,
+        };
+        int matrices = gated ? 2 : 1;
+        var weights = new BlockWeights(
+            NormOf(1),
+            LinearOf(2, 18 * 64, Width),
+            LinearOf(3, Width, 16 * 64),
+            NormOf(4),
+            LinearOf(5, matrices * Hidden, Width),
+            LinearOf(6, Width, Hidden)
+        )
+        {
+            AttentionOutNorm = NormOf(7),
+            MlpOutNorm = NormOf(8),
+        };
+        PackedWeights.Length(Width, 18 * 64).Should().BeGreaterThan(CpuForward.MostPacked);
+        PackedWeights.Length(16 * 64, Width).Should().BeGreaterThan(CpuForward.MostPacked);
+        ((long)matrices * Width * 2 * PackedWeights.Depth).Should().BeGreaterThan(CpuForward.MostPacked);
+        var tensors = new TensorForward(config, null, CPU);
+        using var kernels = new CpuForward(config, null, tensors);
+        var xBTD = CpuForwardModels.Normal(9, 2, 51, Width);
+        var residBTD = CpuForwardModels.Normal(10, 2, 51, Width);
+
+        Difference(tensors.Attention(0, weights, xBTD, residBTD), kernels.Attention(0, weights, xBTD, residBTD))
+            .Should()
+            .BeLessThan(2e-5);
+        Difference(tensors.Mlp(weights, xBTD, residBTD), kernels.Mlp(weights, xBTD, residBTD))
+            .Should()
+            .BeLessThan(2e-5);
+
+        static Norm NormOf(int seed) => new(CpuForwardModels.Normal(seed, Width), null);
+
+        static Linear LinearOf(int seed, long outputs, long inputs) =>
+            new(
+                CpuForwardModels.Normal(seed, outputs, inputs) / Math.Sqrt(inputs),
+                CpuForwardModels.Normal(seed + 20, outputs)
+            );
+    }
+
+    /// <summary>More contexts than have queries, keys and values at a time, twice over and a rest.</summary>
+    [Theory]
+    [MemberData(nameof(CpuForwardThreadsTests.Names), MemberType = typeof(CpuForwardThreadsTests))]
+    public void Contexts_beside_it_change_no_bit_of_a_context(string name)
+    {
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = CpuForwardModels.Make(name);
+        CpuForwardModels.RequireKernels();
+        var tokensBT = CpuForwardModels.Tokens(70, 131);
+
+        var together = model.Forward(tokensBT);
+
+        foreach (int context in new[] { 0, 30, 31, 61, 69 })
+        {
+            var alone = model.Forward(tokensBT.narrow(0, context, 1));
+            Difference(together.narrow(0, context, 1), alone).Should().Be(0, $"context {context}");
+        }
+    }
+
+    /// <summary>Two at a time, and again in their memory, of fewer rows and of more.</summary>
+    [Theory]
+    [InlineData("llama")]
+    [InlineData("capped")]
+    public void Lent_logits_are_those_that_are_kept(string name)
+    {
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = CpuForwardModels.Make(name);
+        foreach (int rows in new[] { 7, 3, 20 })
+        {
+            var oneRD = CpuForwardModels.Normal(rows, rows, model.Config.Width);
+            var otherRD = CpuForwardModels.Normal(rows + 1, rows, model.Config.Width);
+
+            using var one = model.LendLogits(oneRD);
+            using var other = model.LendLogits(otherRD);
+
+            Difference(one.Value, model.Unembed(oneRD)).Should().Be(0);
+            Difference(other.Value, model.Unembed(otherRD)).Should().Be(0);
+        }
+    }
+
     /// <summary>Every weight a kernel reads, one short in each of its directions, in models with and without biases.</summary>
     public static TheoryData<string, string, int> Shortened()
     {
