@@ -176,9 +176,9 @@ public sealed class HarvestStage
                     );
                 }
                 var activations = Activations(model, batch);
-                disk.Start(() => Append(writers, shard, batch, activations));
+                disk.Start(() => Pieces.Aside(() => Append(writers, shard, batch, activations)));
             }
-            return disk.Start(() => Commit(writers, shard));
+            return disk.Start(() => Commit(writers, shard)); // waits for the disk, and takes no thread's place meanwhile
         }
         catch
         {

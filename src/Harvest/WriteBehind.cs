@@ -1,5 +1,3 @@
-using Pipeline.Shared.Kernels;
-
 namespace Pipeline.Harvest;
 
 /// <summary>
@@ -24,7 +22,7 @@ internal sealed class WriteBehind(int most) : IDisposable
             before =>
             {
                 before.GetAwaiter().GetResult();
-                return Pieces.Aside(piece);
+                return piece();
             },
             CancellationToken.None,
             TaskContinuationOptions.None,
