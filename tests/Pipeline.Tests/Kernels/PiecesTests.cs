@@ -227,18 +227,8 @@ public class PiecesTests
     [Fact]
     public void While_a_thread_is_aside_a_job_does_not_start_another_in_its_place()
     {
-        using var begun = new ManualResetEventSlim();
         using var end = new ManualResetEventSlim();
-        var aside = new Thread(() =>
-            Pieces.Aside(() =>
-            {
-                begun.Set();
-                end.Wait(CancellationToken.None);
-                return 0;
-            })
-        );
-        aside.Start();
-        begun.Wait(CancellationToken.None);
+        var aside = AsideUntil(end);
         var seen = new ConcurrentBag<int>();
 
         Pieces.Run(1000, 2, _ => seen.Add(Environment.CurrentManagedThreadId));
@@ -252,19 +242,9 @@ public class PiecesTests
     [Fact]
     public void A_thread_that_was_aside_joins_the_job_it_was_missed_in()
     {
-        using var begun = new ManualResetEventSlim();
         using var end = new ManualResetEventSlim();
         using var joined = new ManualResetEventSlim();
-        var aside = new Thread(() =>
-            Pieces.Aside(() =>
-            {
-                begun.Set();
-                end.Wait(CancellationToken.None);
-                return 0;
-            })
-        );
-        aside.Start();
-        begun.Wait(CancellationToken.None);
+        var aside = AsideUntil(end);
         int caller = Environment.CurrentManagedThreadId;
         var seen = new ConcurrentBag<int>();
 
@@ -299,6 +279,23 @@ public class PiecesTests
 
         using var both = new Barrier(2);
         Pieces.Run(2, 2, _ => both.SignalAndWait(TimeSpan.FromMinutes(1)).Should().BeTrue("two threads run"));
+    }
+
+    /// <summary>A thread that is aside when this returns, until it is told to end.</summary>
+    private static Thread AsideUntil(ManualResetEventSlim end)
+    {
+        var begun = new TaskCompletionSource();
+        var aside = new Thread(() =>
+            Pieces.Aside(() =>
+            {
+                begun.SetResult();
+                end.Wait(CancellationToken.None);
+                return 0;
+            })
+        );
+        aside.Start();
+        begun.Task.Wait(CancellationToken.None);
+        return aside;
     }
 
     private static void InterlockedMax(ref int largest, int value)
