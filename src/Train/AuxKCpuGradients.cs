@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Numerics;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Kernels;
+using Pipeline.Shared.Kernels.Screening;
 using TorchSharp;
 using static TorchSharp.torch;
 using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
@@ -10,17 +11,21 @@ namespace Pipeline.Train;
 
 /// <summary>
 /// AuxK's loss in its normalized form and its gradients on the CPU (Gao et al. 2024, section A.2). Dead latents did not fire, so
-/// that their rows have no gradient from the reconstruction, and get theirs here. Encoding is a dense product over the dead; the
-/// other four touch only what is kept. <see cref="Objectives.KSparseObjective.NormalizedError"/> is its plain twin.
+/// that their rows have no gradient from the reconstruction, and get theirs here. Each of the five products touches only what is
+/// kept, but the first, which also has the few that bounds do not decide. <see cref="Objectives.KSparseObjective.NormalizedError"/>
+/// is its plain twin.
 /// <code>
-/// activations of the dead ─> the k_aux largest of each row, as a mask              (a chunk's tiles of rows in parallel)
+/// bounds of the dead's scores ─> what may be among the k_aux largest of each row   (a chunk's tiles of rows in parallel)
+/// their activations ─> the k_aux largest, as a mask                                (the same tiles)
 /// entries ─> error of the decoded against the residual                             (the same tiles)
 /// entries, errors ─> gradient rows of W_dec, gradient of each entry                (blocks of latents in parallel)
 /// entries' gradients, inputs ─> gradient rows of W_enc                             (the same blocks)
 /// </code>
 /// Every sum runs in a fixed order, so that results do not depend on how work falls to threads.
 /// </summary>
+/// <remarks>Axes: B batch, D width, N latents watched, the dead and a few others, filled up to whole blocks.</remarks>
 /// <param name="sae">The parameters; the gradients of the dead latents' rows are this object's to write.</param>
+/// <param name="watched">Bounds of their scores.</param>
 /// <param name="auxK">k_aux, latents kept of each row; all of the dead where they are fewer.</param>
 /// <param name="coefficient">Of the loss in what is minimised; in the gradients, not in the loss returned.</param>
 /// <param name="batch">B.</param>
@@ -28,6 +33,7 @@ namespace Pipeline.Train;
 /// <param name="projectionEpsilon">As <see cref="RowGradients.Measure"/> has it.</param>
 internal sealed class AuxKCpuGradients(
     TopKAutoencoder sae,
+    WatchedScores watched,
     int auxK,
     double coefficient,
     int batch,
@@ -35,7 +41,7 @@ internal sealed class AuxKCpuGradients(
     double? projectionEpsilon
 ) : IDisposable
 {
-    /// <summary>Rows a thread handles at a time: while they stay in its cache, all dead latents' weights pass by.</summary>
+    /// <summary>Rows a thread handles at a time: while they stay in its cache, all watched latents' weights pass by.</summary>
     private const int TileRows = 2 * Panels.BlockRows;
 
     /// <summary>Activations that exist at a time.</summary>
@@ -57,14 +63,15 @@ internal sealed class AuxKCpuGradients(
     private readonly AlignedMemory<float> entries = new();
     private readonly AlignedMemory<float> entryGradients = new();
     private readonly AlignedMemory<ulong> latentMasks = new();
+    private readonly AlignedMemory<int> latentFirsts = MultiplesOf48();
     private readonly ConcurrentBag<Scratch> scratches = [];
 
     /// <summary>Adds the gradients to those the SAE's parameters have.</summary>
-    /// <param name="deadN">The dead latents, ascending.</param>
+    /// <param name="deadN">The dead latents, ascending; all of them were watched when the batch was selected from.</param>
     /// <param name="inputBD">What is encoded: x, or x - b_dec.</param>
     /// <param name="errorBD">x̂ - x.</param>
     /// <returns>The loss before its coefficient; 0 where nothing is dead, or nothing left to reconstruct.</returns>
-    public unsafe double Add(ReadOnlyMemory<int> deadN, float* inputBD, float* errorBD)
+    public unsafe double Add(ReadOnlySpan<int> deadN, float* inputBD, float* errorBD)
     {
         double variance = deadN.IsEmpty ? 0 : Variance(errorBD);
         if (variance == 0)
@@ -72,10 +79,11 @@ internal sealed class AuxKCpuGradients(
             return 0;
         }
         int threads = get_num_threads();
-        var shape = Shape.Of(deadN.Length, batch, threads);
+        bool[] isDeadN = FindAmongWatched(deadN);
+        var shape = Shape.Of(watched, batch, threads);
         var p = new Pointers(this, shape);
-        Pieces.Run(shape.LatentBlocks, threads, block => Gather(p, shape, deadN.Span, block));
-        double scale = 2 * coefficient / (batch * variance);
+        Pieces.Run(shape.LatentBlocks, threads, block => Gather(p, block));
+        float scale = (float)(2 * coefficient / (batch * variance));
         for (int first = 0; first < batch; first += shape.ChunkRows)
         {
             int count = Math.Min(shape.ChunkRows, batch - first);
@@ -85,17 +93,7 @@ internal sealed class AuxKCpuGradients(
                 tile =>
                 {
                     var scratch = scratches.TryTake(out var free) ? free : new Scratch();
-                    RowTile(
-                        p,
-                        shape,
-                        scratch.Of(shape, width),
-                        inputBD,
-                        errorBD,
-                        first,
-                        tile * TileRows,
-                        count,
-                        (float)scale
-                    );
+                    RowTile(p, shape, scratch.Of(shape), inputBD, errorBD, first, tile * TileRows, count, scale);
                     scratches.Add(scratch);
                 }
             );
@@ -110,7 +108,7 @@ internal sealed class AuxKCpuGradients(
                 }
             );
         }
-        Scatter(p, shape, deadN, threads);
+        Scatter(p, shape, isDeadN, threads);
         return squaredB.Sum() / (batch * variance);
     }
 
@@ -125,10 +123,21 @@ internal sealed class AuxKCpuGradients(
             memory.Dispose();
         }
         latentMasks.Dispose();
+        latentFirsts.Dispose();
         foreach (var scratch in scratches)
         {
             scratch.Dispose();
         }
+    }
+
+    private static unsafe AlignedMemory<int> MultiplesOf48()
+    {
+        var memory = new AlignedMemory<int>(Panels.BlockRows);
+        for (int i = 0; i < Panels.BlockRows; i++)
+        {
+            memory.Pointer[i] = i * Panels.BlockRows;
+        }
+        return memory;
     }
 
     /// <summary>Σ over D of the residual's variance about its mean over the batch.</summary>
@@ -153,8 +162,30 @@ internal sealed class AuxKCpuGradients(
         return squaredB.Sum() / batch;
     }
 
-    /// <summary>A block of the dead latents' weights, filled up with latents of 0, which nothing keeps; gradients of 0.</summary>
-    private unsafe void Gather(Pointers p, Shape shape, ReadOnlySpan<int> deadN, int block)
+    /// <summary>Which of the latents watched are dead; the others can no longer be kept.</summary>
+    private bool[] FindAmongWatched(ReadOnlySpan<int> deadN)
+    {
+        var isDeadN = new bool[watched.Latents.Length];
+        int found = 0;
+        for (int n = 0; n < isDeadN.Length; n++)
+        {
+            isDeadN[n] = found < deadN.Length && watched.Latents[n] == deadN[found];
+            if (isDeadN[n])
+            {
+                found++;
+            }
+            else
+            {
+                watched.Ignore(n);
+            }
+        }
+        return found == deadN.Length
+            ? isDeadN
+            : throw new ArgumentException($"latent {deadN[found]} is dead and was not watched", nameof(deadN));
+    }
+
+    /// <summary>A block of the watched latents' weights, filled up with latents of 0, which nothing keeps; gradients of 0.</summary>
+    private unsafe void Gather(Pointers p, int block)
     {
         int start = block * Panels.BlockRows;
         new Span<float>(p.BiasGradient + start, Panels.BlockRows).Clear();
@@ -163,13 +194,11 @@ internal sealed class AuxKCpuGradients(
         new Span<float>(p.DecoderGradient + ((long)block * length), length).Clear();
         for (int n = start; n < start + Panels.BlockRows; n++)
         {
-            bool isFilling = n >= deadN.Length;
-            int f = isFilling ? 0 : deadN[n];
+            bool isFilling = n >= watched.Latents.Length;
+            int f = isFilling ? 0 : watched.Latents[n];
             p.EncoderBias[n] = isFilling ? 0 : p.AllEncoderBiases[f];
-            var encoderRow = isFilling ? zeros : new ReadOnlySpan<float>(p.AllEncoder + ((long)f * width), width);
-            var decoderRow = isFilling ? zeros : new ReadOnlySpan<float>(p.AllDecoder + ((long)f * width), width);
-            DenseTile.Put(encoderRow, p.Encoder, n, DenseTile.Columns);
-            panels.Put(decoderRow, p.Decoder, n);
+            panels.Put(isFilling ? zeros : RowOf(p.AllEncoder, f), p.Encoder, n);
+            panels.Put(isFilling ? zeros : RowOf(p.AllDecoder, f), p.Decoder, n);
         }
     }
 
@@ -189,15 +218,14 @@ internal sealed class AuxKCpuGradients(
         int rowCount = Math.Min(count - start, TileRows);
         for (int row = 0; row < rowCount; row++)
         {
-            var input = RowOf(inputBD, first + start + row);
-            DenseTile.Put(input, tile.Inputs, row, DenseTile.Rows);
-            panels.Put(input, p.Inputs, start + row);
+            panels.Put(RowOf(inputBD, first + start + row), p.Inputs, start + row);
             panels.Put(RowOf(errorBD, first + start + row), p.Errors, start + row);
+            Screen(shape, tile, row, first + start + row);
         }
-        Encode(p, shape, tile, rowCount);
+        Encode(p, shape, tile, start, rowCount);
         for (int row = 0; row < rowCount; row++)
         {
-            Select(shape, tile, row);
+            Select(p, shape, tile, row);
         }
         ByLatent(p, shape, tile, start, rowCount);
         Decode(p, shape, tile, start, rowCount);
@@ -209,69 +237,93 @@ internal sealed class AuxKCpuGradients(
 
     private unsafe ReadOnlySpan<float> RowOf(float* valuesBD, int row) => new(valuesBD + ((long)row * width), width);
 
-    private unsafe void Encode(Pointers p, Shape shape, TilePointers tile, int rowCount)
+    /// <summary>The tile's masks name what may be kept of a row, and its activations there are 0.</summary>
+    private unsafe void Screen(Shape shape, TilePointers tile, int row, int rowOfBatch)
     {
+        var mostN = new Span<float>(tile.Bounds, shape.PaddedLatents);
+        float floor = watched.Bounds(rowOfBatch, auxK, mostN, Simd.Best);
+        int first = row * shape.Stride;
+        int entry = first;
         for (int block = 0; block < shape.LatentBlocks; block++)
         {
-            int latent = block * Panels.BlockRows;
-            for (int row = 0; row < rowCount; row += DenseTile.Rows)
+            var ofBlock = mostN.Slice(block * Panels.BlockRows, Panels.BlockRows);
+            ulong mask = MaskedBlock.Reaching(ofBlock, floor, Simd.Best);
+            tile.MasksOf(row, shape)[block] = mask;
+            tile.FirstsOf(row, shape)[block] = entry;
+            entry += BitOperations.PopCount(mask);
+        }
+        new Span<float>(tile.Acts + first, entry - first).Clear();
+    }
+
+    private unsafe void Encode(Pointers p, Shape shape, TilePointers tile, int start, int rowCount)
+    {
+        for (int across = 0; across < panels.Across; across++)
+        {
+            for (int block = 0; block < shape.LatentBlocks; block++)
             {
-                DenseTile.Multiply(
-                    tile.Inputs + ((long)row * width),
-                    p.Encoder + ((long)latent * width),
-                    p.EncoderBias + latent,
-                    width,
-                    tile.Acts + ((long)row * shape.Stride) + latent,
-                    shape.Stride,
-                    Simd.Best
-                );
+                for (int row = 0; row < rowCount; row += Panels.BlockRows)
+                {
+                    ByRows(p, shape, tile, start, rowCount, row, block, across, p.Encoder, p.Inputs).Dot(Simd.Best);
+                }
             }
         }
     }
 
-    private unsafe void Select(Shape shape, TilePointers tile, int row)
+    /// <summary>Of a row's activations that may be kept, those that are not become 0.</summary>
+    private unsafe void Select(Pointers p, Shape shape, TilePointers tile, int row)
     {
-        var actsN = new Span<float>(tile.Acts + ((long)row * shape.Stride), shape.PaddedLatents);
-        KeepLargest.Positive(actsN, auxK, Simd.Best);
+        float* biases = tile.Bounds; // no longer needed for this row
+        int count = 0;
         for (int block = 0; block < shape.LatentBlocks; block++)
         {
-            tile.Masks[(row * shape.LatentBlocks) + block] = MaskedBlock.Positive(
-                actsN.Slice(block * Panels.BlockRows, Panels.BlockRows),
-                Simd.Best
-            );
+            ulong mask = tile.MasksOf(row, shape)[block];
+            MaskedBlock.Pack(mask, p.EncoderBias + (block * Panels.BlockRows), biases + count, Simd.Best);
+            count += BitOperations.PopCount(mask);
         }
+        var acts = new Span<float>(tile.Acts + ((long)row * shape.Stride), count);
+        TensorPrimitives.Add(acts, new ReadOnlySpan<float>(biases, count), acts);
+        KeepLargest.Positive(acts, auxK, Simd.Best);
     }
 
     /// <summary>The tile's entries where latents are in parallel: which rows of each block keep a latent, and with what activation.</summary>
     private unsafe void ByLatent(Pointers p, Shape shape, TilePointers tile, int start, int rowCount)
     {
-        for (int row = 0; row < rowCount; row++)
+        var blockNR = new Span<float>(tile.Block, Shape.BlockEntries);
+        for (int firstRow = 0; firstRow < rowCount; firstRow += Panels.BlockRows)
         {
-            int rowBlock = (start + row) / Panels.BlockRows;
-            int inBlock = row % Panels.BlockRows;
-            ulong* masks = p.LatentMasks + ((long)rowBlock * shape.PaddedLatents);
-            if (inBlock == 0)
-            {
-                new Span<ulong>(masks, shape.PaddedLatents).Clear();
-                new Span<float>(
-                    p.EntryGradients + shape.Entries(rowBlock, 0),
-                    shape.LatentBlocks * Shape.BlockEntries
-                ).Clear();
-            }
-            float* acts = tile.Acts + ((long)row * shape.Stride);
-            float* entries = p.Entries + shape.Entries(rowBlock, 0) + inBlock;
+            int rowBlock = (start + firstRow) / Panels.BlockRows;
+            int endRow = Math.Min(firstRow + Panels.BlockRows, rowCount);
             for (int block = 0; block < shape.LatentBlocks; block++)
             {
-                ulong mask = tile.Masks[(row * shape.LatentBlocks) + block];
-                for (; mask != 0; mask &= mask - 1)
+                blockNR.Clear();
+                for (int row = firstRow; row < endRow; row++)
                 {
-                    int latent = (block * Panels.BlockRows) + BitOperations.TrailingZeroCount(mask);
-                    masks[latent] |= 1UL << inBlock;
-                    entries[(long)latent * Panels.BlockRows] = acts[latent];
+                    float* act = tile.Acts + tile.FirstsOf(row, shape)[block];
+                    float* ofRow = tile.Block + (row - firstRow);
+                    for (ulong mask = tile.MasksOf(row, shape)[block]; mask != 0; mask &= mask - 1)
+                    {
+                        ofRow[BitOperations.TrailingZeroCount(mask) * Panels.BlockRows] = *act++;
+                    }
+                }
+                for (int n = 0; n < Panels.BlockRows; n++)
+                {
+                    int latent = (block * Panels.BlockRows) + n;
+                    float* ofLatent = tile.Block + (n * Panels.BlockRows);
+                    ulong mask = MaskedBlock.Reaching(new(ofLatent, Panels.BlockRows), float.Epsilon, Simd.Best);
+                    p.LatentMasks[((long)rowBlock * shape.PaddedLatents) + latent] = mask;
+                    MaskedBlock.Pack(mask, ofLatent, p.Entries + shape.Entries(rowBlock, latent), Simd.Best);
+                    EntriesOf(p, shape, p.EntryGradients, rowBlock, latent).Clear();
                 }
             }
         }
     }
+
+    /// <summary>What a block of rows has of a latent.</summary>
+    private unsafe Span<float> EntriesOf(Pointers p, Shape shape, float* entries, int rowBlock, int latent) =>
+        new(
+            entries + shape.Entries(rowBlock, latent),
+            BitOperations.PopCount(p.LatentMasks[((long)rowBlock * shape.PaddedLatents) + latent])
+        );
 
     /// <summary>Adds what the dead latents decode to x̂ - x: the error of their reconstruction of the residual.</summary>
     private unsafe void Decode(Pointers p, Shape shape, TilePointers tile, int start, int rowCount)
@@ -280,26 +332,44 @@ internal sealed class AuxKCpuGradients(
         {
             for (int block = 0; block < shape.LatentBlocks; block++)
             {
-                if (block + 1 < shape.LatentBlocks)
-                {
-                    panels.Prefetch(p.Decoder, block + 1, across);
-                }
                 for (int row = 0; row < rowCount; row += Panels.BlockRows)
                 {
-                    new MaskedBlock
-                    {
-                        Masks = tile.Masks + ((long)row * shape.LatentBlocks) + block,
-                        MaskStep = shape.LatentBlocks,
-                        Entries = tile.Acts + ((long)row * shape.Stride) + (block * Panels.BlockRows),
-                        TargetStep = shape.Stride,
-                        Block = p.Decoder + panels.Start(block, across),
-                        Targets = p.Errors + panels.Start((start + row) / Panels.BlockRows, across),
-                        Width = panels.WidthOf(across),
-                        TargetCount = Math.Min(Panels.BlockRows, rowCount - row),
-                    }.Accumulate(Simd.Best);
+                    ByRows(p, shape, tile, start, rowCount, row, block, across, p.Decoder, p.Errors)
+                        .Accumulate(Simd.Best);
                 }
             }
         }
+    }
+
+    /// <summary>Up to 48 of the tile's rows from <paramref name="row"/> on, with a block of latents.</summary>
+    private unsafe MaskedBlock ByRows(
+        Pointers p,
+        Shape shape,
+        TilePointers tile,
+        int start,
+        int rowCount,
+        int row,
+        int block,
+        int across,
+        float* latentPanels,
+        float* rowPanels
+    )
+    {
+        if (row == 0 && block + 1 < shape.LatentBlocks)
+        {
+            panels.Prefetch(latentPanels, block + 1, across);
+        }
+        return new()
+        {
+            Masks = tile.MasksOf(row, shape) + block,
+            Firsts = tile.FirstsOf(row, shape) + block,
+            MaskStep = shape.LatentBlocks,
+            Entries = tile.Acts,
+            Block = latentPanels + panels.Start(block, across),
+            Targets = rowPanels + panels.Start((start + row) / Panels.BlockRows, across),
+            Width = panels.WidthOf(across),
+            TargetCount = Math.Min(Panels.BlockRows, rowCount - row),
+        };
     }
 
     /// <summary>The row's squared error; the error times <paramref name="scale"/> is the gradient to what was decoded.</summary>
@@ -353,8 +423,9 @@ internal sealed class AuxKCpuGradients(
         {
             for (int latent = firstBlock * Panels.BlockRows; latent < endBlock * Panels.BlockRows; latent++)
             {
-                float* ofLatent = p.EntryGradients + shape.Entries(rowBlock, latent);
-                p.BiasGradient[latent] += TensorPrimitives.Sum(new ReadOnlySpan<float>(ofLatent, Panels.BlockRows));
+                p.BiasGradient[latent] += TensorPrimitives.Sum<float>(
+                    EntriesOf(p, shape, p.EntryGradients, rowBlock, latent)
+                );
             }
         }
     }
@@ -372,9 +443,9 @@ internal sealed class AuxKCpuGradients(
         new()
         {
             Masks = p.LatentMasks + ((long)rowBlock * shape.PaddedLatents) + (block * Panels.BlockRows),
+            Firsts = p.LatentFirsts,
             MaskStep = 1,
             Entries = entries + shape.Entries(rowBlock, block * Panels.BlockRows),
-            TargetStep = Panels.BlockRows,
             Block = rowPanels + panels.Start(rowBlock, across),
             Targets = latentPanels + panels.Start(block, across),
             Width = panels.WidthOf(across),
@@ -382,37 +453,29 @@ internal sealed class AuxKCpuGradients(
         };
 
     /// <summary>To the gradients' own places.</summary>
-    private unsafe void Scatter(Pointers p, Shape shape, ReadOnlyMemory<int> deadN, int threads)
+    private unsafe void Scatter(Pointers p, Shape shape, bool[] isDeadN, int threads)
     {
         Pieces.Run(
             shape.LatentBlocks,
             threads,
             block =>
             {
-                int end = Math.Min(deadN.Length, (block + 1) * Panels.BlockRows);
+                int end = Math.Min(isDeadN.Length, (block + 1) * Panels.BlockRows);
                 for (int n = block * Panels.BlockRows; n < end; n++)
                 {
-                    int f = deadN.Span[n];
-                    var encoderRow = new Span<float>(p.AllEncoderGradients + ((long)f * width), width);
-                    var decoderRow = new Span<float>(p.AllDecoderGradients + ((long)f * width), width);
-                    panels.Take(p.EncoderGradient, n, encoderRow);
-                    panels.Take(p.DecoderGradient, n, decoderRow);
-                    p.AllEncoderBiasGradients[f] = p.BiasGradient[n];
-                    rows.Measure(
-                        f,
-                        encoderRow,
-                        decoderRow,
-                        new ReadOnlySpan<float>(p.AllDecoder + ((long)f * width), width),
-                        projectionEpsilon
-                    );
+                    if (isDeadN[n])
+                    {
+                        ScatterRow(p, n, watched.Latents[n]);
+                    }
                 }
             }
         );
         if (sae.SubtractsDecoderBias)
         {
+            // Of those that are not dead the gradient is 0.
             ColumnSums.Add(
-                deadN.Length,
-                n => (deadN.Span[n], -p.BiasGradient[n]),
+                isDeadN.Length,
+                n => (watched.Latents[n], -p.BiasGradient[n]),
                 p.AllEncoder,
                 width,
                 p.DecoderBiasGradient,
@@ -421,8 +484,18 @@ internal sealed class AuxKCpuGradients(
         }
     }
 
+    private unsafe void ScatterRow(Pointers p, int n, int f)
+    {
+        var encoderRow = new Span<float>(p.AllEncoderGradients + ((long)f * width), width);
+        var decoderRow = new Span<float>(p.AllDecoderGradients + ((long)f * width), width);
+        panels.Take(p.EncoderGradient, n, encoderRow);
+        panels.Take(p.DecoderGradient, n, decoderRow);
+        p.AllEncoderBiasGradients[f] = p.BiasGradient[n];
+        rows.Measure(f, encoderRow, decoderRow, RowOf(p.AllDecoder, f), projectionEpsilon);
+    }
+
     /// <summary>How much is handled at a time.</summary>
-    /// <param name="LatentBlocks">Blocks that the dead fill.</param>
+    /// <param name="LatentBlocks">Blocks that the latents watched fill.</param>
     /// <param name="ChunkRows">Rows whose entries exist at a time.</param>
     private sealed record Shape(int LatentBlocks, int ChunkRows)
     {
@@ -434,13 +507,13 @@ internal sealed class AuxKCpuGradients(
         /// <summary>From a row of activations to the next: an odd number of cache lines, not a multiple of a cache's ways.</summary>
         public int Stride => ((PaddedLatents / 16) | 1) * 16;
 
-        /// <summary>Where the entries of a block of rows with a latent begin: [blocks of rows, latents, 48].</summary>
+        /// <summary>Where the entries of a block of rows with a latent begin: [blocks of rows, latents, 48], as many of the 48 as there are.</summary>
         public long Entries(int rowBlock, int latent) => (((long)rowBlock * PaddedLatents) + latent) * Panels.BlockRows;
 
         /// <summary>Chunks of equal size, of as many tiles as keep all threads busy to their end.</summary>
-        public static Shape Of(int dead, int batch, int threads)
+        public static Shape Of(WatchedScores watched, int batch, int threads)
         {
-            int blocks = Panels.Down(dead);
+            int blocks = watched.Padded / Panels.BlockRows;
             long values = (long)batch * blocks * Panels.BlockRows;
             int chunks = (int)((values + ChunkValues - 1) / ChunkValues);
             int unit = TileRows * threads;
@@ -451,39 +524,55 @@ internal sealed class AuxKCpuGradients(
     /// <summary>A thread's memory for a tile.</summary>
     private sealed class Scratch : IDisposable
     {
-        private readonly AlignedMemory<float> inputs = new();
+        private readonly AlignedMemory<float> bounds = new();
         private readonly AlignedMemory<float> acts = new();
         private readonly AlignedMemory<ulong> masks = new();
+        private readonly AlignedMemory<int> firsts = new();
+        private readonly AlignedMemory<float> block = new(Shape.BlockEntries);
 
-        public unsafe TilePointers Of(Shape shape, int width) =>
+        public unsafe TilePointers Of(Shape shape) =>
             new()
             {
-                Inputs = inputs.AtLeast((long)TileRows * width),
+                Bounds = bounds.AtLeast(shape.PaddedLatents),
                 Acts = acts.AtLeast((long)TileRows * shape.Stride),
                 Masks = masks.AtLeast((long)TileRows * shape.LatentBlocks),
+                Firsts = firsts.AtLeast((long)TileRows * shape.LatentBlocks),
+                Block = block.Pointer,
             };
 
         public void Dispose()
         {
-            inputs.Dispose();
+            bounds.Dispose();
             acts.Dispose();
             masks.Dispose();
+            firsts.Dispose();
+            block.Dispose();
         }
     }
 
     private readonly unsafe struct TilePointers
     {
-        /// <summary>Packed for <see cref="DenseTile"/>.</summary>
-        public required float* Inputs { get; init; }
+        /// <summary>What a row's may be at the most, [N].</summary>
+        public required float* Bounds { get; init; }
 
-        /// <summary>[rows, stride].</summary>
+        /// <summary>Of each row those that a mask names, together: [rows, stride], as many of it as there are.</summary>
         public required float* Acts { get; init; }
 
         /// <summary>[rows, blocks of latents].</summary>
         public required ulong* Masks { get; init; }
+
+        /// <summary>Where in <see cref="Acts"/> those of a mask begin, [rows, blocks of latents].</summary>
+        public required int* Firsts { get; init; }
+
+        /// <summary>Of a block of latents with one of rows, [48, 48].</summary>
+        public required float* Block { get; init; }
+
+        public ulong* MasksOf(int row, Shape shape) => Masks + ((long)row * shape.LatentBlocks);
+
+        public int* FirstsOf(int row, Shape shape) => Firsts + ((long)row * shape.LatentBlocks);
     }
 
-    /// <summary>Where the values lie; the tensors outlive the call. "All" are the SAE's own, the rest the dead latents'.</summary>
+    /// <summary>Where the values lie; the tensors outlive the call. "All" are the SAE's own, the rest the watched latents'.</summary>
     private readonly unsafe struct Pointers(AuxKCpuGradients owner, Shape shape)
     {
         public readonly float* AllEncoder = CpuKernels.Floats(owner.sae.W_enc);
@@ -494,12 +583,11 @@ internal sealed class AuxKCpuGradients(
         public readonly float* AllDecoderGradients = CpuKernels.Floats(owner.sae.W_dec.grad!);
         public readonly float* DecoderBiasGradient = CpuKernels.Floats(owner.sae.b_dec.grad!);
 
-        /// <summary>Packed for <see cref="DenseTile"/>.</summary>
-        public readonly float* Encoder = owner.encoder.AtLeast((long)shape.PaddedLatents * owner.width);
         public readonly float* EncoderBias = owner.encoderBias.AtLeast(shape.PaddedLatents);
         public readonly float* BiasGradient = owner.biasGradient.AtLeast(shape.PaddedLatents);
 
-        /// <summary>Panels of the dead latents' rows.</summary>
+        /// <summary>Panels of the watched latents' rows.</summary>
+        public readonly float* Encoder = owner.encoder.AtLeast(owner.panels.Length(shape.PaddedLatents));
         public readonly float* Decoder = owner.decoder.AtLeast(owner.panels.Length(shape.PaddedLatents));
         public readonly float* EncoderGradient = owner.encoderGradient.AtLeast(
             owner.panels.Length(shape.PaddedLatents)
@@ -512,13 +600,16 @@ internal sealed class AuxKCpuGradients(
         public readonly float* Errors = owner.errors.AtLeast(owner.panels.Length(shape.ChunkRows));
         public readonly float* Inputs = owner.inputs.AtLeast(owner.panels.Length(shape.ChunkRows));
 
-        /// <summary>As <see cref="Shape.Entries"/> has them; what no mask names is left over.</summary>
+        /// <summary>As <see cref="Shape.Entries"/> has them.</summary>
         public readonly float* Entries = owner.entries.AtLeast(shape.Entries(Panels.Down(shape.ChunkRows), 0));
 
-        /// <summary>The same, with 0 where no mask names an entry.</summary>
+        /// <summary>The same of the loss's gradients to them.</summary>
         public readonly float* EntryGradients = owner.entryGradients.AtLeast(
             shape.Entries(Panels.Down(shape.ChunkRows), 0)
         );
+
+        /// <summary>Where a block's latents have their entries, [48].</summary>
+        public readonly int* LatentFirsts = owner.latentFirsts.Pointer;
 
         /// <summary>[blocks of a chunk's rows, latents].</summary>
         public readonly ulong* LatentMasks = owner.latentMasks.AtLeast(

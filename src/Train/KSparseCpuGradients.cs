@@ -88,11 +88,13 @@ internal sealed class KSparseCpuGradients(
 
     /// <summary>Computes the loss and puts its gradients in place of those of the SAE's parameters.</summary>
     /// <param name="xBD">float32, contiguous, on the CPU, of the batch size given at construction.</param>
+    /// <param name="mayBeDeadF">Latents that <see cref="AddAuxK"/> may be asked for, bool [F]; null where it will not be.</param>
     /// <exception cref="StageFailedException">A row of the input is not finite.</exception>
-    public unsafe void Compute(Tensor xBD)
+    public unsafe void Compute(Tensor xBD, Tensor? mayBeDeadF = null)
     {
         using var none = no_grad();
         using var scope = NewDisposeScope();
+        screen.Watch(mayBeDeadF is null ? [] : LatentsOf(mayBeDeadF));
         int threads = get_num_threads();
         var weights = new Pointers(sae, xBD);
         for (int row = 0; row < batch; row++)
@@ -110,14 +112,21 @@ internal sealed class KSparseCpuGradients(
     }
 
     /// <summary>Adds the gradients of the dead latents' loss in its normalized form to those of <see cref="Compute"/>.</summary>
-    /// <param name="deadF">Which latents are dead, bool [F]; none of them was kept.</param>
+    /// <param name="deadF">Which latents are dead, bool [F]; none of them was kept, and all might be dead before.</param>
     /// <returns>The loss before its coefficient.</returns>
     public unsafe double AddAuxK(Tensor deadF)
     {
         using var scope = NewDisposeScope();
-        int[] deadN = [.. CpuKernels.ToArray<long>(deadF.nonzero()).Select(f => (int)f)];
-        auxK ??= new AuxKCpuGradients(sae, objective.AuxK, objective.AuxCoefficient, batch, Rows, projectionEpsilon);
-        return auxK.Add(deadN, centeredBD.Pointer, errorBD.Pointer);
+        auxK ??= new AuxKCpuGradients(
+            sae,
+            screen.Watched,
+            objective.AuxK,
+            objective.AuxCoefficient,
+            batch,
+            Rows,
+            projectionEpsilon
+        );
+        return auxK.Add(LatentsOf(deadF), centeredBD.Pointer, errorBD.Pointer);
     }
 
     public void Dispose()
@@ -128,6 +137,9 @@ internal sealed class KSparseCpuGradients(
         errorBD.Dispose();
         Array.ForEach(groups, group => group.Dispose());
     }
+
+    /// <summary>The numbers of those that are set, ascending.</summary>
+    private static int[] LatentsOf(Tensor isF) => [.. CpuKernels.ToArray<long>(isF.nonzero()).Select(f => (int)f)];
 
     private unsafe void Center(Pointers p, int row)
     {

@@ -52,12 +52,8 @@ internal abstract class SaeLearner : IDisposable
 
     /// <param name="batch">Activations.</param>
     /// <param name="sparsity">How sparse, at this step.</param>
-    /// <param name="countAndFindDead">Given which latents fired (bool [F]), counts them and tells the dead (bool [F]).</param>
-    public abstract BatchResult Gradients(
-        TrainingBatch batch,
-        SparsityAtStep sparsity,
-        Func<Tensor, Tensor> countAndFindDead
-    );
+    /// <param name="firings">Told, once, which latents fired.</param>
+    public abstract BatchResult Gradients(TrainingBatch batch, SparsityAtStep sparsity, FiringCounter firings);
 
     /// <summary>The SAE as it is used: shares the trained tensors.</summary>
     public virtual Autoencoder ForInference() => Sae;
@@ -80,17 +76,14 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
 
     public override Autoencoder Sae => sae;
 
-    public override BatchResult Gradients(
-        TrainingBatch batch,
-        SparsityAtStep sparsity,
-        Func<Tensor, Tensor> countAndFindDead
-    ) => Autograd(batch, sparsity, countAndFindDead, (x, context) => losses(x, sparsity, context)).Result;
+    public override BatchResult Gradients(TrainingBatch batch, SparsityAtStep sparsity, FiringCounter firings) =>
+        Autograd(batch, sparsity, firings, (x, context) => losses(x, sparsity, context)).Result;
 
     /// <summary>Backward through the losses; the dead are counted once, where the losses ask for them or after.</summary>
     public static (BatchResult Result, SaeLosses Losses) Autograd(
         TrainingBatch batch,
         SparsityAtStep sparsity,
-        Func<Tensor, Tensor> countAndFindDead,
+        FiringCounter firings,
         Func<Tensor, LossContext, SaeLosses> losses
     )
     {
@@ -100,7 +93,7 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
             firedF =>
             {
                 counted = true;
-                return countAndFindDead(firedF);
+                return firings.CountAndFindDead(firedF);
             }
         )
         {
@@ -113,7 +106,7 @@ internal sealed class AutogradLearner(Autoencoder sae, Func<Tensor, SparsityAtSt
         var firedBF = found.LatentsBF.detach() > 0;
         if (!counted)
         {
-            countAndFindDead(firedBF.any(0));
+            firings.CountAndFindDead(firedBF.any(0));
         }
         var result = new BatchResult(
             found.Total.to(float64).item<double>(),
@@ -169,17 +162,13 @@ internal sealed class KSparseLearner(
 
     public double Threshold => threshold.item<double>();
 
-    public override BatchResult Gradients(
-        TrainingBatch batch,
-        SparsityAtStep sparsity,
-        Func<Tensor, Tensor> countAndFindDead
-    )
+    public override BatchResult Gradients(TrainingBatch batch, SparsityAtStep sparsity, FiringCounter firings)
     {
         var now = objective with { K = sparsity.K ?? sae.K };
         var (result, smallestKept) =
             hasKernel && batch.DivergenceOf is null
-                ? ByKernel(batch.XBD, now, countAndFindDead)
-                : ByAutograd(batch, sparsity, now, countAndFindDead);
+                ? ByKernel(batch.XBD, now, firings)
+                : ByAutograd(batch, sparsity, now, firings);
         if (average is not null)
         {
             if (seen.item<long>() >= average.FromStep)
@@ -216,21 +205,18 @@ internal sealed class KSparseLearner(
         base.Dispose();
     }
 
-    private (BatchResult Result, double SmallestKept) ByKernel(
-        Tensor xBD,
-        KSparseObjective now,
-        Func<Tensor, Tensor> countAndFindDead
-    )
+    private (BatchResult Result, double SmallestKept) ByKernel(Tensor xBD, KSparseObjective now, FiringCounter firings)
     {
         if (kernel is null || kernel.Batch != xBD.shape[0] || kernel.K != now.K)
         {
             kernel?.Dispose();
             kernel = new KSparseCpuGradients(sae, now, (int)xBD.shape[0], projectionEpsilon);
         }
-        kernel.Compute(xBD);
+        bool hasAuxK = now.AuxCoefficient > 0;
+        kernel.Compute(xBD, hasAuxK ? firings.DeadUnlessFiringF() : null);
         var fireCountsF = kernel.FireCountsF();
-        var deadF = countAndFindDead(fireCountsF > 0);
-        double auxLoss = now.AuxCoefficient > 0 ? kernel.AddAuxK(deadF) : 0;
+        var deadF = firings.CountAndFindDead(fireCountsF > 0);
+        double auxLoss = hasAuxK ? kernel.AddAuxK(deadF) : 0;
         var result = new BatchResult(
             kernel.Loss + (now.AuxCoefficient * auxLoss),
             kernel.Reconstruction,
@@ -248,7 +234,7 @@ internal sealed class KSparseLearner(
         TrainingBatch batch,
         SparsityAtStep sparsity,
         KSparseObjective now,
-        Func<Tensor, Tensor> countAndFindDead
+        FiringCounter firings
     )
     {
         if (kernel is not null)
@@ -263,7 +249,7 @@ internal sealed class KSparseLearner(
         var (result, losses) = AutogradLearner.Autograd(
             batch,
             sparsity,
-            countAndFindDead,
+            firings,
             (x, context) => now.Of(sae, x, context)
         );
         return (result, average is null ? 0 : KSparseObjective.SmallestKept(losses.LatentsBF));
@@ -275,16 +261,12 @@ internal sealed class JumpReluLearner(JumpReluAutoencoder withLogThreshold, Jump
 {
     public override Autoencoder Sae => withLogThreshold;
 
-    public override BatchResult Gradients(
-        TrainingBatch batch,
-        SparsityAtStep sparsity,
-        Func<Tensor, Tensor> countAndFindDead
-    ) =>
+    public override BatchResult Gradients(TrainingBatch batch, SparsityAtStep sparsity, FiringCounter firings) =>
         AutogradLearner
             .Autograd(
                 batch,
                 sparsity,
-                countAndFindDead,
+                firings,
                 (x, context) => objective.Of(withLogThreshold, withLogThreshold.Threshold.exp(), x, context)
             )
             .Result;
@@ -312,11 +294,7 @@ internal sealed class PAnnealLearner(StandardAutoencoder sae, double l1, PAnneal
     public override IReadOnlyList<(string Name, Tensor Value)> Running =>
         [("anneal_scale", scale), ("anneal_sums", sums)];
 
-    public override BatchResult Gradients(
-        TrainingBatch batch,
-        SparsityAtStep sparsity,
-        Func<Tensor, Tensor> countAndFindDead
-    )
+    public override BatchResult Gradients(TrainingBatch batch, SparsityAtStep sparsity, FiringCounter firings)
     {
         int level = levels.Level(sparsity.Step);
         if (level != levels.Level(sparsity.Step - 1))
@@ -332,7 +310,7 @@ internal sealed class PAnnealLearner(StandardAutoencoder sae, double l1, PAnneal
         var (result, losses) = AutogradLearner.Autograd(
             batch,
             sparsity,
-            countAndFindDead,
+            firings,
             (x, context) => objective.Of(sae, x, context)
         );
         if (levels.IsAboutToChange(sparsity.Step))

@@ -107,7 +107,11 @@ internal sealed class SaeTrainer : IDisposable
     )
     {
         using var scope = NewDisposeScope();
-        var result = learner.Gradients(batch, sparsity, CountAndFindDead(batch.Rows));
+        var result = learner.Gradients(
+            batch,
+            sparsity,
+            new FiringCounter(tokensSinceFiredF, recipe.DeadAfter, batch.Rows)
+        );
         double norm = optimizer.Step(learningRate, result.Rows);
         using var none = no_grad();
         fireCountsF.add_(result.FireCountsF);
@@ -224,14 +228,6 @@ internal sealed class SaeTrainer : IDisposable
         countedTokens.Dispose();
         resampled.Dispose();
     }
-
-    private Func<Tensor, Tensor> CountAndFindDead(long rows) =>
-        firedF =>
-        {
-            using var none = no_grad();
-            tokensSinceFiredF.add_(rows).masked_fill_(firedF, 0);
-            return tokensSinceFiredF >= recipe.DeadAfter;
-        };
 
     private static double Variance(Tensor xBD) =>
         (xBD - xBD.mean([0], keepdim: true)).square().sum(float64).item<double>();

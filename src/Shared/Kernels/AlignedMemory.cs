@@ -2,7 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace Pipeline.Shared.Kernels;
 
-/// <summary>Memory outside the garbage collector's, zeroed, at an address that vectors do not straddle cache lines from.</summary>
+/// <summary>
+/// Memory outside the garbage collector's, zeroed, at an address that vectors do not straddle cache lines from; where it is
+/// large, in large pages if the system has them to give, since kernels that skip about in it would wait for page tables.
+/// </summary>
 public sealed unsafe class AlignedMemory<T> : IDisposable
     where T : unmanaged
 {
@@ -39,7 +42,14 @@ public sealed unsafe class AlignedMemory<T> : IDisposable
     private void Allocate(long values)
     {
         nuint bytes = checked((nuint)Math.Max(1, values) * (nuint)sizeof(T));
-        Pointer = (T*)NativeMemory.AlignedAlloc(bytes, CacheLine);
+        bool isLarge = bytes >= LargePages.Bytes;
+        nuint alignment = isLarge ? LargePages.Bytes : CacheLine;
+        bytes = (bytes + alignment - 1) / alignment * alignment;
+        Pointer = (T*)NativeMemory.AlignedAlloc(bytes, alignment);
+        if (isLarge)
+        {
+            LargePages.AskFor(Pointer, bytes);
+        }
         NativeMemory.Clear(Pointer, bytes);
         length = values;
     }

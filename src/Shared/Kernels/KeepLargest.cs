@@ -8,10 +8,14 @@ namespace Pipeline.Shared.Kernels;
 
 /// <summary>
 /// Exact selection where what is kept is a large share of the row: positive floats order as their bits do, and the least kept
-/// is found by halving the range of bits, each time counting what reaches the middle. A heap would move most values.
+/// is found by narrowing the range of bits, each time counting what reaches a point between: by turns the middle, and where it
+/// were if values lay evenly. A heap would move most values.
 /// </summary>
 public static class KeepLargest
 {
+    /// <summary>From a float's bits to those of its double.</summary>
+    private const int OctaveBits = 1 << 23;
+
     /// <summary>Sets all but the <paramref name="k"/> largest positive values to 0, of equal ones keeping the earlier.</summary>
     /// <param name="values">A row; none is NaN.</param>
     /// <param name="k">How many to keep; where fewer are positive, those.</param>
@@ -48,24 +52,29 @@ public static class KeepLargest
         return CountFrom(bits, 1, width) < k ? 0 : BitConverter.Int32BitsToSingle(LeastKept(bits, k, width));
     }
 
-    /// <summary>The bits of the k-th largest, or any smaller ones that as many values reach.</summary>
+    /// <summary>The bits of the k-th largest, or any smaller ones that as many values reach; at least k are positive.</summary>
     private static int LeastKept(ReadOnlySpan<int> bits, int k, SimdWidth width)
     {
-        int enough = 1; // at least k reach it
-        int tooFew = TensorPrimitives.Max(bits) + 1;
-        while (tooFew - enough > 1)
+        var (tooFew, fewer) = (TensorPrimitives.Max(bits) + 1, 0); // so many reach it, and it is too few
+        var (enough, count) = (tooFew, 0);
+        for (int step = OctaveBits; count < k; step *= 2)
         {
-            int middle = enough + ((tooFew - enough) / 2);
-            int count = CountFrom(bits, middle, width);
-            if (count < k)
+            (tooFew, fewer) = (enough, count);
+            enough = Math.Max(1, enough - step);
+            count = CountFrom(bits, enough, width);
+        }
+        for (bool halves = false; count != k && tooFew - enough > 1; halves = !halves)
+        {
+            double share = halves ? 0.5 : (count - k) / (double)(count - fewer);
+            int middle = Math.Clamp(enough + (int)(share * (tooFew - enough)), enough + 1, tooFew - 1);
+            int reaching = CountFrom(bits, middle, width);
+            if (reaching < k)
             {
-                tooFew = middle;
-                continue;
+                (tooFew, fewer) = (middle, reaching);
             }
-            enough = middle;
-            if (count == k)
+            else
             {
-                break;
+                (enough, count) = (middle, reaching);
             }
         }
         return enough;

@@ -127,6 +127,67 @@ public unsafe class EncoderScreenTests
         rescored.Should().BeInRange(Rows * K, 2 * Rows * K);
     }
 
+    /// <summary>All latents but every third are watched, and one of those is ignored: bounds of a row hold its float32 scores.</summary>
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void The_largest_of_those_watched_reach_the_floor_of_their_row(
+        int rows,
+        int width,
+        int features,
+        int k,
+        Data data,
+        SimdWidth simd
+    )
+    {
+        var (W_encFD, biasesF, xBD) = Make(rows, width, features, data);
+        float[][] scores = Scores(W_encFD, biasesF, xBD, rows, width, features, simd);
+        int[] watched = [.. Enumerable.Range(0, features).Where(f => f % 3 != 1)];
+        foreach (bool overBatch in new[] { false, true })
+        {
+            using var screen = new EncoderScreen(width, features, simd);
+            screen.Watch(watched);
+            Select(screen, W_encFD, biasesF, xBD, k, new SparseRows(rows, rows * k), overBatch);
+            screen.Watched.Ignore(0);
+
+            for (int row = 0; row < rows; row++)
+            {
+                float[] mostN = new float[screen.Watched.Padded];
+                float floor = screen.Watched.Bounds(row, k, mostN, simd);
+
+                float[] scoresN = [.. watched.Select((f, n) => n == 0 ? float.NegativeInfinity : scores[row][f])];
+                float least = scoresN.OrderDescending().ElementAtOrDefault(k - 1);
+                for (int n = 0; n < mostN.Length; n++)
+                {
+                    bool isKept = n < scoresN.Length && scoresN[n] > 0 && (scoresN.Length < k || scoresN[n] >= least);
+                    (mostN[n] >= floor || !isKept).Should().BeTrue($"row {row}, {n}");
+                    (n >= scoresN.Length || mostN[n] >= scoresN[n]).Should().BeTrue($"row {row}, {n}");
+                }
+                mostN[0].Should().Be(float.NegativeInfinity);
+                mostN.Skip(watched.Length).Should().OnlyContain(most => most < floor);
+            }
+        }
+    }
+
+    [Fact]
+    public void Few_of_those_watched_may_be_the_largest_beside_those_that_are()
+    {
+        const int Rows = 64;
+        const int Width = 128;
+        const int Features = 1000;
+        const int K = 300;
+        var (W_encFD, biasesF, xBD) = Make(Rows, Width, Features, Data.Normal);
+        using var screen = new EncoderScreen(Width, Features, Simd.Best);
+        screen.Watch([.. Enumerable.Range(0, Features)]);
+        Select(screen, W_encFD, biasesF, xBD, 8, new SparseRows(Rows, Rows * 8), overBatch: false);
+
+        float[] mostN = new float[screen.Watched.Padded];
+        for (int row = 0; row < Rows; row++)
+        {
+            float floor = screen.Watched.Bounds(row, K, mostN, Simd.Best);
+            mostN.Count(most => most >= floor).Should().BeInRange(K, K + (K / 10));
+        }
+    }
+
     [Fact]
     public void A_weight_or_bias_that_is_not_finite_is_named()
     {
@@ -154,6 +215,20 @@ public unsafe class EncoderScreenTests
     )
     {
         using var screen = new EncoderScreen(width, features, simd);
+        Select(screen, W_encFD, biasesF, xBD, k, kept, overBatch);
+        return screen.Rescored;
+    }
+
+    private static void Select(
+        EncoderScreen screen,
+        float[] W_encFD,
+        float[] biasesF,
+        float[] xBD,
+        int k,
+        SparseRows kept,
+        bool overBatch
+    )
+    {
         fixed (float* weights = W_encFD)
         fixed (float* biases = biasesF)
         fixed (float* x = xBD)
@@ -168,7 +243,6 @@ public unsafe class EncoderScreenTests
                 screen.SelectOfEachRow(x, k, 2, kept);
             }
         }
-        return screen.Rescored;
     }
 
     private static float[][] Scores(

@@ -1,3 +1,4 @@
+using System.Numerics;
 using Pipeline.Shared;
 using Pipeline.Shared.Kernels;
 
@@ -20,60 +21,73 @@ public unsafe class MaskedBlockTests
         float[] blockRW = Normal(Panels.BlockRows * width);
         float[] targetsTW = Normal(targets * width);
         float[] othersTW = Normal(targets * width);
-        float[] entriesTR = Normal(targets * Panels.BlockRows);
-        float[] dotsTR = Normal(targets * Panels.BlockRows);
         ulong[] masks = [.. Enumerable.Range(0, targets).Select(t => t % 4 == 3 ? 0 : random.NextULong() >> 16)];
+        int[] firsts = new int[targets];
+        for (int t = 1; t < targets; t++)
+        {
+            firsts[t] = firsts[t - 1] + BitOperations.PopCount(masks[t - 1]);
+        }
+        int count = firsts[^1] + BitOperations.PopCount(masks[^1]);
+        float[] entries = Normal(count);
+        float[] dots = Normal(count);
         float[] sums = [.. targetsTW];
-        float[] dots = [.. dotsTR];
+        float[] dotsOfOthers = [.. dots];
+        float[] dotsOfTargets = [.. dots];
+        int entry = 0;
         for (int t = 0; t < targets; t++)
         {
-            for (int row = 0; row < Panels.BlockRows; row++)
+            foreach (int row in Enumerable.Range(0, Panels.BlockRows).Where(row => (masks[t] >> row & 1) == 1))
             {
-                if ((masks[t] >> row & 1) == 0)
-                {
-                    continue;
-                }
-                double dot = 0;
                 for (int i = 0; i < width; i++)
                 {
-                    sums[(t * width) + i] += entriesTR[(t * Panels.BlockRows) + row] * blockRW[(row * width) + i];
-                    dot += othersTW[(t * width) + i] * (double)blockRW[(row * width) + i];
+                    sums[(t * width) + i] += entries[entry] * blockRW[(row * width) + i];
                 }
-                dots[(t * Panels.BlockRows) + row] += (float)dot;
+                dotsOfOthers[entry] += Dot(othersTW, t, row);
+                dotsOfTargets[entry] += Dot(targetsTW, t, row);
+                entry++;
             }
         }
 
         float[] sumsAlone = [.. targetsTW];
         float[] sumsBeside = [.. targetsTW];
+        float[] dotsAlone = [.. dots];
         fixed (
             float* alone = sumsAlone,
                 beside = sumsBeside,
+                of = targetsTW,
                 others = othersTW,
-                actualDots = dotsTR,
-                entries = entriesTR,
+                actualDots = dots,
+                actualDotsAlone = dotsAlone,
+                e = entries,
                 block = blockRW
         )
         {
             fixed (ulong* m = masks)
+            fixed (int* f = firsts)
             {
-                Product(m, entries, block, alone).Accumulate(simd);
-                Product(m, entries, block, beside).AccumulateAndDot(actualDots, others, simd);
+                Product(m, f, e, block, alone).Accumulate(simd);
+                Product(m, f, e, block, beside).AccumulateAndDot(actualDots, others, simd);
+                Product(m, f, actualDotsAlone, block, of).Dot(simd);
             }
         }
 
         sumsAlone.Zip(sums, (a, b) => Math.Abs(a - b)).Max().Should().BeLessThan(1e-5f);
         sumsBeside.Should().Equal(sumsAlone);
-        dotsTR.Zip(dots, (a, b) => Math.Abs(a - b)).Max().Should().BeLessThan(1e-4f);
+        dots.Zip(dotsOfOthers, (a, b) => Math.Abs(a - b)).Max().Should().BeLessThan(1e-4f);
+        dotsAlone.Zip(dotsOfTargets, (a, b) => Math.Abs(a - b)).Max().Should().BeLessThan(1e-4f);
 
-        float[] Normal(int count) => [.. Enumerable.Range(0, count).Select(_ => (float)random.NextGaussian())];
+        float[] Normal(int length) => [.. Enumerable.Range(0, length).Select(_ => (float)random.NextGaussian())];
 
-        MaskedBlock Product(ulong* m, float* entries, float* block, float* rows) =>
+        float Dot(float[] rowsTW, int t, int row) =>
+            (float)Enumerable.Range(0, width).Sum(i => rowsTW[(t * width) + i] * (double)blockRW[(row * width) + i]);
+
+        MaskedBlock Product(ulong* m, int* f, float* e, float* block, float* rows) =>
             new()
             {
                 Masks = m,
+                Firsts = f,
                 MaskStep = 1,
-                Entries = entries,
-                TargetStep = Panels.BlockRows,
+                Entries = e,
                 Block = block,
                 Targets = rows,
                 Width = width,
@@ -85,7 +99,33 @@ public unsafe class MaskedBlockTests
     [InlineData(SimdWidth.Scalar)]
     [InlineData(SimdWidth.Vector256)]
     [InlineData(SimdWidth.Vector512)]
-    public void A_mask_has_a_bit_for_each_positive_value(SimdWidth simd)
+    public void Values_that_a_mask_names_are_put_together_in_their_order(SimdWidth simd)
+    {
+        var random = new Xoshiro256(3);
+        float[] values = [.. Enumerable.Range(0, Panels.BlockRows).Select(i => i + 1f)];
+        ulong all = (1UL << Panels.BlockRows) - 1;
+        foreach (ulong mask in new[] { 0UL, all, 1UL << 47, 0xFFFFUL << 16, random.NextULong() & all })
+        {
+            float[] packed = new float[Panels.BlockRows];
+            fixed (
+                float* from = values,
+                    to = packed
+            )
+            {
+                MaskedBlock.Pack(mask, from, to, simd);
+            }
+            packed
+                .Take(BitOperations.PopCount(mask))
+                .Should()
+                .Equal(Enumerable.Range(0, Panels.BlockRows).Where(i => (mask >> i & 1) == 1).Select(i => i + 1f));
+        }
+    }
+
+    [Theory]
+    [InlineData(SimdWidth.Scalar)]
+    [InlineData(SimdWidth.Vector256)]
+    [InlineData(SimdWidth.Vector512)]
+    public void A_mask_has_a_bit_for_each_value_that_reaches_the_least(SimdWidth simd)
     {
         float[] values = [.. Enumerable.Range(0, 48).Select(i => (i * 7 % 5) - 2f)];
         for (int length = 0; length <= values.Length; length++)
@@ -93,9 +133,9 @@ public unsafe class MaskedBlockTests
             ulong expected = 0;
             for (int i = 0; i < length; i++)
             {
-                expected |= values[i] > 0 ? 1UL << i : 0;
+                expected |= values[i] >= 1 ? 1UL << i : 0;
             }
-            MaskedBlock.Positive(values.AsSpan(0, length), simd).Should().Be(expected);
+            MaskedBlock.Reaching(values.AsSpan(0, length), 1, simd).Should().Be(expected);
         }
     }
 

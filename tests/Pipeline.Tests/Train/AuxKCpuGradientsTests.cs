@@ -1,5 +1,7 @@
+using Pipeline.Shared;
 using Pipeline.Shared.Autoencoders;
 using Pipeline.Shared.Kernels;
+using Pipeline.Shared.Kernels.Screening;
 using Pipeline.Train;
 using Pipeline.Train.Objectives;
 using TorchSharp;
@@ -119,6 +121,21 @@ public class AuxKCpuGradientsTests
         }
     }
 
+    [Fact]
+    public void A_dead_latent_that_was_not_watched_is_refused()
+    {
+        using var scope = NewDisposeScope();
+        using var random = new Generator(5, CPU);
+        using var sae = NewSae(8, 20, random);
+        using var fixture = new Fixture(sae, 10, 4, randn(10, 8, generator: random), randn(10, 8, generator: random));
+
+        fixture
+            .Invoking(it => it.Add([1, 7], watched: [1, 2, 8]))
+            .Should()
+            .Throw<ArgumentException>()
+            .WithMessage("latent 7 is dead and was not watched*");
+    }
+
     private static TopKAutoencoder NewSae(int width, int features, Generator random) =>
         new(
             randn(features, width, generator: random).requires_grad_(true),
@@ -134,23 +151,26 @@ public class AuxKCpuGradientsTests
         public const float Before = 0.25f;
 
         private readonly RowGradients rows = new(sae.Features);
+        private readonly EncoderScreen screen = new(sae.Width, sae.Features, Simd.Best);
+        private readonly SparseRows kept = new(batch, batch);
         private AuxKCpuGradients? kernel;
 
         public Tensor[] Parameters => [sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec];
 
-        public unsafe double Add(int[] dead)
+        /// <summary>With every fifth latent watched beside the dead, if nothing else is said.</summary>
+        public unsafe double Add(int[] dead, int[]? watched = null)
         {
             foreach (var parameter in Parameters)
             {
                 parameter.grad = full_like(parameter.detach(), Before);
             }
-            kernel ??= new AuxKCpuGradients(sae, auxK, Coefficient, batch, rows, null);
+            kernel ??= new AuxKCpuGradients(sae, screen.Watched, auxK, Coefficient, batch, rows, null);
             using var scope = NewDisposeScope();
-            return kernel.Add(
-                dead,
-                CpuKernels.Floats((xBD - sae.b_dec).detach()),
-                CpuKernels.Floats(residualBD.detach().neg())
-            );
+            float* inputBD = CpuKernels.Floats((xBD - sae.b_dec).detach());
+            screen.Watch(watched ?? [.. dead.Union(Enumerable.Range(0, sae.Features).Where(f => f % 5 == 0)).Order()]);
+            screen.Load(CpuKernels.Floats(sae.W_enc), CpuKernels.Floats(sae.b_enc), 2).Should().BeNull();
+            screen.SelectOfEachRow(inputBD, 1, 2, kept);
+            return kernel.Add(dead, inputBD, CpuKernels.Floats(residualBD.detach().neg()));
         }
 
         public void Compare(int[] dead)
@@ -200,6 +220,10 @@ public class AuxKCpuGradientsTests
             }
         }
 
-        public void Dispose() => kernel?.Dispose();
+        public void Dispose()
+        {
+            kernel?.Dispose();
+            screen.Dispose();
+        }
     }
 }

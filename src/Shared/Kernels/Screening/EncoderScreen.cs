@@ -82,6 +82,9 @@ public sealed unsafe class EncoderScreen : IDisposable
         new Span<float>(biases.Pointer, padded).Fill(float.NegativeInfinity); // latents that pad the last tile never pass
     }
 
+    /// <summary>Bounds of the scores of the latents watched, of the batch last selected from.</summary>
+    public WatchedScores Watched { get; } = new();
+
     /// <summary>Scores computed in float32 by the last selection; B x F without screening.</summary>
     public long Rescored => rescored;
 
@@ -130,6 +133,10 @@ public sealed unsafe class EncoderScreen : IDisposable
         return notFinite == int.MaxValue ? null : notFinite;
     }
 
+    /// <summary>Has the next selections leave these latents' scores in <see cref="Watched"/>, as bounds.</summary>
+    /// <param name="latentsN">Ascending; none to watch none.</param>
+    public void Watch(ReadOnlySpan<int> latentsN) => Watched.Watch(latentsN, Tiles, latentsPerTile);
+
     /// <summary>The <paramref name="k"/> largest positive scores of each row.</summary>
     /// <param name="xBD">Row-major [B, D], finite; b_dec is already subtracted.</param>
     /// <param name="k">K, at most F.</param>
@@ -146,6 +153,7 @@ public sealed unsafe class EncoderScreen : IDisposable
             k,
             GuessFloors(xBD, rows, k, threads),
             threads,
+            WatchedOf(rows),
             (row, found) =>
             {
                 int sample = (int)((long)row * SampledRows / rows);
@@ -176,9 +184,10 @@ public sealed unsafe class EncoderScreen : IDisposable
         // Only what may exceed a floor is kept as rows pass by; a floor guessed too high is lowered, and they pass by again.
         int wanted = rows * k;
         float floor = GuessFloor(xBD, rows, k, threads);
+        var watched = WatchedOf(rows);
         while (true)
         {
-            ForEachRow(xBD, rows, 0, new Floors(floor, 0), threads, null);
+            ForEachRow(xBD, rows, 0, new Floors(floor, 0), threads, watched, null);
             var least = Gather(rows, floor, threads);
             if (least.Length >= wanted || floor == float.Epsilon)
             {
@@ -201,6 +210,7 @@ public sealed unsafe class EncoderScreen : IDisposable
 
     public void Dispose()
     {
+        Watched.Dispose();
         weights.Dispose();
         scales.Dispose();
         biases.Dispose();
@@ -210,8 +220,23 @@ public sealed unsafe class EncoderScreen : IDisposable
         }
     }
 
+    /// <summary>Ready for a batch; null where no latent is watched.</summary>
+    private WatchedScores? WatchedOf(int rows)
+    {
+        Watched.Begin(rows, scales.Pointer, biases.Pointer);
+        return Watched.Latents.IsEmpty ? null : Watched;
+    }
+
     /// <summary>Screens rows in parallel; <paramref name="screened"/> is called for each on its thread, if given.</summary>
-    private void ForEachRow(float* xBD, int rows, int k, Floors floors, int threads, Action<int, ScreenedRow>? screened)
+    private void ForEachRow(
+        float* xBD,
+        int rows,
+        int k,
+        Floors floors,
+        int threads,
+        WatchedScores? watched,
+        Action<int, ScreenedRow>? screened
+    )
     {
         int rowTiles = (rows + IScreenTile.Rows - 1) / IScreenTile.Rows;
         int tilesAtATime = rowsAtATime / IScreenTile.Rows;
@@ -228,12 +253,12 @@ public sealed unsafe class EncoderScreen : IDisposable
                 int end = Math.Min(rows, (int)((long)rowTiles * (chunk + 1) / chunks) * IScreenTile.Rows);
                 var pool = k > 0 ? scratch.Rows.AsSpan() : CollectionsMarshal.AsSpan(batchRows)[first..];
                 var found = pool[..(end - first)];
-                Screen(scratch, xBD + ((long)first * width), found, k, floors);
+                Screen(scratch, xBD, first, found, k, floors, watched);
                 for (int row = first; row < end && screened is not null; row++)
                 {
                     if (!found[row - first].KeepWhatMayBeLargest())
                     {
-                        Screen(scratch, xBD + ((long)row * width), found.Slice(row - first, 1), k, Floors.Lowest);
+                        Screen(scratch, xBD, row, found.Slice(row - first, 1), k, Floors.Lowest, null);
                         found[row - first].KeepWhatMayBeLargest();
                     }
                     screened(row, found[row - first]);
@@ -243,17 +268,27 @@ public sealed unsafe class EncoderScreen : IDisposable
         );
     }
 
-    private void Screen(Scratch scratch, float* xRD, ReadOnlySpan<ScreenedRow> found, int k, Floors floors)
+    /// <summary>Screens the rows from <paramref name="first"/> on, as many as <paramref name="found"/> has.</summary>
+    private void Screen(
+        Scratch scratch,
+        float* xBD,
+        int first,
+        ReadOnlySpan<ScreenedRow> found,
+        int k,
+        Floors floors,
+        WatchedScores? watched
+    )
     {
         var quantised = scratch.Quantised.AsSpan();
         quantised.Clear();
         for (int row = 0; row < found.Length; row++)
         {
-            var x = new ReadOnlySpan<float>(xRD + ((long)row * width), width);
+            var x = new ReadOnlySpan<float>(xBD + ((long)(first + row) * width), width);
             var (scale, error, norm) = Quantise(x, quantised.Slice(row * 2 * pairs, 2 * pairs));
             // |w| <= latent's scale x mostNorm, and |t p| <= |x| + |ε|. A float32 sum in any order is off by D roundings.
             double slack = error + (weightError * (norm + error)) + ((width + 16) * HalfUlp * norm);
             found[row].Begin(scale, (float)(mostNorm * slack * 1.0001), k, floors.Of(scale));
+            watched?.Begin(first + row, found[row].Scale, found[row].Slack);
         }
         int tiles = (found.Length + IScreenTile.Rows - 1) / IScreenTile.Rows;
         for (int tile = 0; tile < tiles; tile++)
@@ -267,18 +302,24 @@ public sealed unsafe class EncoderScreen : IDisposable
         switch (simd)
         {
             case SimdWidth.Vector512:
-                Multiply<ScreenTile512>(scratch, found, tiles);
+                Multiply<ScreenTile512>(scratch, first, found, tiles, watched);
                 break;
             case SimdWidth.Vector256:
-                Multiply<ScreenTile256>(scratch, found, tiles);
+                Multiply<ScreenTile256>(scratch, first, found, tiles, watched);
                 break;
             default:
-                Multiply<ScreenTileScalar>(scratch, found, tiles);
+                Multiply<ScreenTileScalar>(scratch, first, found, tiles, watched);
                 break;
         }
     }
 
-    private void Multiply<TTile>(Scratch scratch, ReadOnlySpan<ScreenedRow> found, int tiles)
+    private void Multiply<TTile>(
+        Scratch scratch,
+        int firstRow,
+        ReadOnlySpan<ScreenedRow> found,
+        int tiles,
+        WatchedScores? watched
+    )
         where TTile : struct, IScreenTile
     {
         int* sums = scratch.Sums.Pointer;
@@ -304,6 +345,7 @@ public sealed unsafe class EncoderScreen : IDisposable
                             first
                         );
                 }
+                watched?.Take(firstRow + (tile * IScreenTile.Rows), rows, first, sums, TTile.Latents);
             }
         }
     }
@@ -486,7 +528,7 @@ public sealed unsafe class EncoderScreen : IDisposable
             long row = rows < SampledRows ? i : RowOfSample(i, rows);
             new ReadOnlySpan<float>(xBD + (row * width), width).CopyTo(new(sample.Pointer + ((long)i * width), width));
         }
-        ForEachRow(sample.Pointer, sampled, k, Floors.Lowest, threads, screened);
+        ForEachRow(sample.Pointer, sampled, k, Floors.Lowest, threads, null, screened);
     }
 
     /// <summary>The batch's candidates' values that reach a floor; the caller's until the next call.</summary>
