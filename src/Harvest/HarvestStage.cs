@@ -235,7 +235,7 @@ public sealed class HarvestStage
         var hooks = new ForwardHooks();
         foreach (var hook in run.Hooks)
         {
-            hooks.Read(hook, x => encoded[hook] = Encode(hook, firstRow, x));
+            hooks.ReadInPassing(hook, x => encoded[hook] = Encode(hook, firstRow, x));
         }
         model.RunHooks(ContextTensor.Of(batch, run.Device), hooks);
         return [.. run.Hooks.Select(hook => encoded[hook])];
