@@ -23,7 +23,7 @@ public sealed class EncodedRows(ActivationDtype dtype, int width)
     public ActivationDtype Dtype => dtype;
     public int Width => width;
 
-    /// <summary>Rows held.</summary>
+    /// <summary>Rows held; none after some were refused.</summary>
     public int Rows { get; private set; }
 
     /// <summary>The rows' bytes, [T, D] items of the stored type.</summary>
@@ -76,6 +76,7 @@ public sealed class EncodedRows(ActivationDtype dtype, int width)
         }
         if (!storable)
         {
+            Rows = 0;
             throw Unstorable(hook, firstRow, activationsTD);
         }
     }
