@@ -69,7 +69,7 @@ public static class HarvestBenchmark
             foreach (var batch in contexts)
             {
                 using var scope = NewDisposeScope();
-                model.RunHooks(ContextTensor.Of(batch, run.Device), new ForwardHooks().Read(last, _ => { }));
+                model.RunHooks(ContextTensor.Of(batch, run.Device), new ForwardHooks().ReadInPassing(last, _ => { }));
             }
         }
     }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json.Nodes;
@@ -32,6 +33,7 @@ public sealed class HarvestStage
     private readonly IProgressSink progress;
     private readonly CancellationToken cancel;
     private readonly int batchesPerShard;
+    private readonly ConcurrentStack<EncodedRows> idle = []; // what was written last lies in a cache still
 
     private HarvestStage(RunInputs run, StageFolder folder, IProgressSink progress, CancellationToken cancel)
     {
@@ -175,8 +177,8 @@ public sealed class HarvestStage
                         $"harvest: interrupted before shard {shard.Number}. Run the command again to go on from there."
                     );
                 }
-                var activations = Activations(model, batch);
-                disk.Start(() => Pieces.Aside(() => Append(writers, shard, batch, activations)));
+                var rows = Activations(model, shard, batch);
+                disk.Start(() => Pieces.Aside(() => Append(writers, shard, batch, rows)));
             }
             return disk.Start(() => Commit(writers, shard)); // waits for the disk, and takes no thread's place meanwhile
         }
@@ -221,27 +223,39 @@ public sealed class HarvestStage
             )
         );
 
-    /// <summary>One forward up to the last hook; each hook's activations [B, T, D], contiguous on the CPU, in the order of the hooks.</summary>
-    private List<Tensor> Activations(Transformer model, PackedContext[] batch)
+    /// <summary>
+    /// One forward up to the last hook; each hook's activations as they are stored, in the order of the hooks. The stream is
+    /// encoded as it passes, by the threads that made it: no tensor waits for the disk.
+    /// </summary>
+    private List<EncodedRows> Activations(Transformer model, ShardPlan shard, PackedContext[] batch)
     {
         using var scope = NewDisposeScope();
-        var read = new Dictionary<HookPoint, Tensor>();
+        long firstRow = shard.FirstToken + shard.Tokens - batch.Sum(context => (long)context.Tokens.Length);
+        var encoded = new Dictionary<HookPoint, EncodedRows>();
         var hooks = new ForwardHooks();
         foreach (var hook in run.Hooks)
         {
-            hooks.Read(hook, x => read[hook] = x.alias().cpu().contiguous().DetachFromDisposeScope());
+            hooks.ReadInPassing(hook, x => encoded[hook] = Encode(hook, firstRow, x));
         }
         model.RunHooks(ContextTensor.Of(batch, run.Device), hooks);
-        return [.. run.Hooks.Select(hook => read[hook])];
+        return [.. run.Hooks.Select(hook => encoded[hook])];
     }
 
-    /// <summary>Writes a batch straight from the tensors' memory, and gives it back. The first opens the shard's files.</summary>
+    private EncodedRows Encode(HookPoint hook, long firstRow, Tensor xBTD)
+    {
+        using var scope = NewDisposeScope();
+        var rows = idle.TryPop(out var used) ? used : new EncodedRows(config.Dtype, run.Model.Config.Width);
+        rows.Encode(hook.ToString(), firstRow, CpuKernels.Values(xBTD.cpu().contiguous()), get_num_threads());
+        return rows;
+    }
+
+    /// <summary>Writes a batch, and gives its memory back. The first opens the shard's files.</summary>
     /// <returns>Rows in each file.</returns>
     private int Append(
         List<ActivationShardWriter> writers,
         ShardPlan shard,
         PackedContext[] batch,
-        List<Tensor> activations
+        List<EncodedRows> rows
     )
     {
         if (writers.Count == 0)
@@ -251,12 +265,10 @@ public sealed class HarvestStage
         int[] tokens = [.. batch.SelectMany(context => context.Tokens)];
         int[] documents = [.. batch.SelectMany(context => context.Documents)];
         int[] positions = [.. batch.SelectMany(context => context.Positions)];
-        // Reading a tensor's memory makes an alias of it, which keeps that memory until the scope ends.
-        using var scope = NewDisposeScope();
         for (int i = 0; i < writers.Count; i++)
         {
-            using var activationsBTD = activations[i];
-            writers[i].Append(tokens, documents, positions, CpuKernels.Values(activationsBTD));
+            writers[i].Append(tokens, documents, positions, rows[i]);
+            idle.Push(rows[i]);
         }
         return writers[0].Rows;
     }

@@ -1,17 +1,15 @@
-using System.Globalization;
 using System.Runtime.InteropServices;
 using Apache.Arrow;
 using Apache.Arrow.Ipc;
 using Pipeline.Shared.Artifacts;
 using Pipeline.Shared.Configuration;
-using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
 
 namespace Pipeline.Shared.Activations;
 
 /// <summary>
 /// Writes one activation shard, an Arrow IPC file with the columns <c>token</c>, <c>document</c>, <c>position</c> (int32)
 /// and <c>activation</c>, a fixed-size list of the stored type (<see cref="ShardSchema"/>). The same rows give the same bytes however they are divided
-/// among calls of <see cref="Append"/>. Nothing appears under the shard's name before <see cref="Commit"/>.
+/// among calls of Append. Nothing appears under the shard's name before <see cref="Commit"/>.
 /// </summary>
 public sealed class ActivationShardWriter : IDisposable
 {
@@ -19,9 +17,6 @@ public sealed class ActivationShardWriter : IDisposable
     public const long MaximumBytes = int.MaxValue;
 
     private const int BatchBytes = 4 << 20;
-
-    /// <summary>Values looked at and then stored at a time: they stay in a core's cache meanwhile.</summary>
-    private const int StretchValues = 1 << 16;
 
     private readonly ActivationDtype dtype;
     private readonly ActivationCodec codec;
@@ -35,6 +30,7 @@ public sealed class ActivationShardWriter : IDisposable
     private readonly byte[] positions;
     private readonly byte[] activations;
     private readonly byte[] scales;
+    private readonly EncodedRows encoded;
     private int buffered;
 
     /// <param name="path">The shard's final path; missing folders are created.</param>
@@ -52,8 +48,9 @@ public sealed class ActivationShardWriter : IDisposable
         tokens = new byte[batchRows * sizeof(int)];
         documents = new byte[batchRows * sizeof(int)];
         positions = new byte[batchRows * sizeof(int)];
-        activations = new byte[batchRows * rowBytes];
+        activations = GC.AllocateUninitializedArray<byte>(batchRows * rowBytes);
         scales = new byte[codec.HasScale ? batchRows * sizeof(float) : 0];
+        encoded = new EncodedRows(dtype, metadata.DModel);
         schema = ShardSchema.Of(dtype, metadata);
         pending = AtomicFile.Begin(path);
         writer = new ArrowFileWriter(new ForwardOnlyStream(pending.Stream), schema, leaveOpen: true);
@@ -85,31 +82,62 @@ public sealed class ActivationShardWriter : IDisposable
         ReadOnlySpan<float> activationsTD
     )
     {
-        int d = metadata.DModel;
+        encoded.Encode(metadata.Hook, metadata.FirstTokenIndex + Rows, activationsTD, threads: 1);
+        Append(tokensT, documentsT, positionsT, encoded);
+    }
+
+    /// <summary>Appends T rows that are encoded already.</summary>
+    /// <param name="tokensT">Token ids, [T].</param>
+    /// <param name="documentsT">Document indices, [T].</param>
+    /// <param name="positionsT">Positions in the context, [T].</param>
+    /// <param name="rowsTD">The rows in this shard's type and width; not needed afterwards.</param>
+    /// <exception cref="StageFailedException">The shard would pass 2 GiB, or the disk is full.</exception>
+    public void Append(
+        ReadOnlySpan<int> tokensT,
+        ReadOnlySpan<int> documentsT,
+        ReadOnlySpan<int> positionsT,
+        EncodedRows rowsTD
+    )
+    {
+        ArgumentNullException.ThrowIfNull(rowsTD);
         int rows = tokensT.Length;
-        if (documentsT.Length != rows || positionsT.Length != rows || activationsTD.Length != (long)rows * d)
+        if (
+            (documentsT.Length, positionsT.Length) != (rows, rows)
+            || (rowsTD.Rows, rowsTD.Width, rowsTD.Dtype) != (rows, metadata.DModel, dtype)
+        )
         {
             throw new ArgumentException(
-                $"{rows} tokens need as many documents and positions and {rows} x {d} activations",
-                nameof(activationsTD)
+                $"{rows} tokens need as many documents and positions and {rows} x {metadata.DModel} activations as {dtype}",
+                nameof(rowsTD)
             );
         }
         RequireRoom(rows);
-        int stretch = Math.Max(1, StretchValues / d);
+        int rowBytes = metadata.DModel * codec.ItemBytes;
         for (int at = 0; at < rows; )
         {
-            int n = Math.Min(Math.Min(batchRows - buffered, rows - at), stretch);
-            RequireStorable(activationsTD.Slice(at * d, n * d), at);
+            int n = Math.Min(batchRows - buffered, rows - at);
+            var items = rowsTD.Items.Slice(at * rowBytes, n * rowBytes);
             tokensT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(tokens.AsSpan())[buffered..]);
             documentsT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(documents.AsSpan())[buffered..]);
             positionsT.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, int>(positions.AsSpan())[buffered..]);
-            Store(activationsTD.Slice(at * d, n * d), n);
-            buffered += n;
-            at += n;
+            if (codec.HasScale)
+            {
+                rowsTD.Scales.Slice(at, n).CopyTo(MemoryMarshal.Cast<byte, float>(scales.AsSpan())[buffered..]);
+            }
+            if (n == batchRows)
+            {
+                WriteBatch(items, n); // a whole batch goes from where it lies
+            }
+            else
+            {
+                items.CopyTo(activations.AsMemory(buffered * rowBytes));
+                buffered += n;
+            }
             if (buffered == batchRows)
             {
-                WriteBatch();
+                WriteBuffered();
             }
+            at += n;
         }
         Rows += rows;
     }
@@ -125,7 +153,7 @@ public sealed class ActivationShardWriter : IDisposable
         }
         if (buffered > 0)
         {
-            WriteBatch();
+            WriteBuffered();
         }
         writer.WriteEnd();
         return pending.Commit();
@@ -137,79 +165,35 @@ public sealed class ActivationShardWriter : IDisposable
         pending.Dispose();
     }
 
-    private void Store(ReadOnlySpan<float> valuesND, int rows)
+    private void WriteBuffered()
     {
-        var scalesN = MemoryMarshal.Cast<byte, float>(scales.AsSpan());
-        codec.Encode(
-            valuesND,
-            activations.AsSpan(buffered * metadata.DModel * codec.ItemBytes, valuesND.Length * codec.ItemBytes),
-            codec.HasScale ? scalesN.Slice(buffered, rows) : []
-        );
-    }
-
-    private void WriteBatch()
-    {
-        int values = buffered * metadata.DModel;
-        var items = codec.Array(new ArrowBuffer(activations.AsMemory(0, values * codec.ItemBytes)), values);
-        var type = schema.GetFieldByName(ShardSchema.Activation).DataType;
-        List<IArrowArray> columns =
-        [
-            Column(tokens),
-            Column(documents),
-            Column(positions),
-            new FixedSizeListArray(type, buffered, items, ArrowBuffer.Empty),
-        ];
-        if (codec.HasScale)
-        {
-            var factors = new ArrowBuffer(scales.AsMemory(0, buffered * sizeof(float)));
-            columns.Add(new FloatArray(factors, ArrowBuffer.Empty, buffered, 0, 0));
-        }
-        using var batch = new RecordBatch(schema, columns, buffered);
-        writer.WriteRecordBatch(batch);
+        WriteBatch(activations.AsMemory(0, buffered * metadata.DModel * codec.ItemBytes), buffered);
         buffered = 0;
     }
 
-    private Int32Array Column(byte[] bytes) =>
-        new(new ArrowBuffer(bytes.AsMemory(0, buffered * sizeof(int))), ArrowBuffer.Empty, buffered, 0, 0);
-
-    private void RequireStorable(ReadOnlySpan<float> valuesTD, int firstRow)
+    /// <summary>Writes the first rows of the other columns with these.</summary>
+    private void WriteBatch(ReadOnlyMemory<byte> itemsND, int rows)
     {
-        float limit = codec.Largest;
-        if (valuesTD.IsEmpty || MathF.Abs(TensorPrimitives.MaxMagnitude(valuesTD)) <= limit)
+        var type = schema.GetFieldByName(ShardSchema.Activation).DataType;
+        var items = codec.Array(new ArrowBuffer(itemsND), rows * metadata.DModel);
+        List<IArrowArray> columns =
+        [
+            Column(tokens, rows),
+            Column(documents, rows),
+            Column(positions, rows),
+            new FixedSizeListArray(type, rows, items, ArrowBuffer.Empty),
+        ];
+        if (codec.HasScale)
         {
-            return; // MaxMagnitude hands on a NaN, which compares false
+            var factors = new ArrowBuffer(scales.AsMemory(0, rows * sizeof(float)));
+            columns.Add(new FloatArray(factors, ArrowBuffer.Empty, rows, 0, 0));
         }
-        int at = 0;
-        while (MathF.Abs(valuesTD[at]) <= limit)
-        {
-            at++;
-        }
-        float value = valuesTD[at];
-        string where = string.Create(
-            CultureInfo.InvariantCulture,
-            $"{metadata.Hook}: row {metadata.FirstTokenIndex + Rows + firstRow + (at / metadata.DModel)}, value {at % metadata.DModel}"
-        );
-        throw new StageFailedException(
-            (
-                float.IsFinite(value)
-                    ? new Fault(
-                        where,
-                        value.ToString("R", CultureInfo.InvariantCulture),
-                        string.Create(
-                            CultureInfo.InvariantCulture,
-                            $"a magnitude of at most {limit}, {Spelling.Of(dtype)}'s largest"
-                        ),
-                        "Set harvest `dtype: float32`"
-                    )
-                    : new Fault(
-                        where,
-                        value.ToString(CultureInfo.InvariantCulture),
-                        "a finite number",
-                        "Check the model's weights: the forward pass itself overflows, so `dtype: float32` does not help"
-                    )
-            ).ToString()
-        );
+        using var batch = new RecordBatch(schema, columns, rows);
+        writer.WriteRecordBatch(batch);
     }
+
+    private static Int32Array Column(byte[] bytes, int rows) =>
+        new(new ArrowBuffer(bytes.AsMemory(0, rows * sizeof(int))), ArrowBuffer.Empty, rows, 0, 0);
 
     private void RequireRoom(int rows)
     {

@@ -66,7 +66,7 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         return new LentTensor(y.MoveToOuterDisposeScope(), () => lent.Add(memory));
     }
 
-    public Tensor Attention(int layer, BlockWeights weights, Tensor xBTD, Tensor? residBTD)
+    public Tensor Attention(int layer, BlockWeights weights, Tensor xBTD, Tensor? residBTD, bool mayOverwrite)
     {
         using var scope = NewDisposeScope();
         var (batch, positions, width) = (xBTD.shape[0], xBTD.shape[1], (int)xBTD.shape[2]);
@@ -79,9 +79,10 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         long contexts = Math.Clamp(AttentionRows / positions, 1, batch);
         float* qkv = memory.Of(contexts * positions * (into.Outputs + mixedWidth));
         float* mixed = qkv + (contexts * positions * into.Outputs);
-        var outBTD = empty(xBTD.shape);
+        bool inPlace = mayOverwrite && back.Count == 1 && residBTD?.is_contiguous() == true;
+        var outBTD = inPlace ? residBTD!.alias() : empty(xBTD.shape);
         var normalization = Normalize(weights.AttentionNorm, width);
-        var ending = EndWith(weights.AttentionOutNorm, residBTD, outBTD);
+        var ending = EndWith(weights.AttentionOutNorm, residBTD, outBTD, inPlace);
         float* source = CpuKernels.Floats(xBTD.contiguous());
         float* target = CpuKernels.Floats(outBTD);
         for (long first = 0; first < batch; first += contexts)
@@ -95,7 +96,7 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         return outBTD.MoveToOuterDisposeScope();
     }
 
-    public Tensor Mlp(BlockWeights weights, Tensor xBTD, Tensor? residBTD)
+    public Tensor Mlp(BlockWeights weights, Tensor xBTD, Tensor? residBTD, bool mayOverwrite)
     {
         using var scope = NewDisposeScope();
         using var packIn = new Lease(packs);
@@ -104,13 +105,14 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         int matrices = config.GatedMlp ? 2 : 1;
         int hidden = Outputs(weights.MlpIn, width) / matrices;
         RequireShape(weights.MlpOut, width, hidden);
-        var outBTD = empty(xBTD.shape);
-        var normalization = Normalize(weights.MlpNorm, width);
-        var ending = EndWith(weights.MlpOutNorm, residBTD, outBTD);
-        float* source = CpuKernels.Floats(xBTD.contiguous());
-        float* target = CpuKernels.Floats(outBTD);
         // By parts of what it has inside, each of which adds to what it gives.
         long most = Math.Max(1, MostPacked / ((long)matrices * width * PackedWeights.Depth)) * PackedWeights.Depth;
+        bool inPlace = mayOverwrite && hidden <= most && residBTD?.is_contiguous() == true;
+        var outBTD = inPlace ? residBTD!.alias() : empty(xBTD.shape);
+        var normalization = Normalize(weights.MlpNorm, width);
+        var ending = EndWith(weights.MlpOutNorm, residBTD, outBTD, inPlace);
+        float* source = CpuKernels.Floats(xBTD.contiguous());
+        float* target = CpuKernels.Floats(outBTD);
         for (int first = 0; first < hidden; first += (int)most)
         {
             int part = (int)Math.Min(most, hidden - first);
@@ -124,7 +126,7 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
             var (adds, ends) = (first > 0, first + part == hidden);
             InRows(
                 xBTD.numel() / width,
-                width + inner,
+                width + inner + ending.MemoryPerRow,
                 (start, count, memory) =>
                 {
                     float* normed = normalization.Apply(source + (start * width), memory, count);
@@ -136,7 +138,7 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
                         float* active = innerRows + (row * inner);
                         RowKernels.Activate(config.Activation, active, config.GatedMlp ? active + part : null, part);
                     }
-                    float* rows = target + (start * width);
+                    float* rows = inPlace ? innerRows + (count * inner) : target + (start * width);
                     back.Multiply(innerRows, inner, rows, width, count, adds);
                     if (ends)
                     {
@@ -245,18 +247,20 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         for (int part = 0; part < parts.Count; part++)
         {
             var weights = parts.Pack(part);
-            float* columns = target + parts.First(part);
+            long column = parts.First(part);
             bool ends = part == parts.Count - 1;
+            int normed = normalization.IsNone ? 0 : inputs;
             InRows(
                 rows,
-                normalization.IsNone ? 0 : inputs,
+                normed + ending.MemoryPerRow,
                 (start, count, memory) =>
                 {
                     float* x = normalization.Apply(source + (start * inputs), memory, count);
-                    weights.Multiply(x, inputs, columns + (start * outputs), outputs, count);
+                    float* y = ending.InPlace ? memory + (count * normed) : target + (start * outputs);
+                    weights.Multiply(x, inputs, y + column, outputs, count);
                     if (ends)
                     {
-                        ending.Apply(target + (start * outputs), start, count);
+                        ending.Apply(y, start, count);
                     }
                 }
             );
@@ -344,7 +348,7 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         return new Normalization(config.Norm, CpuKernels.Floats(norm.Weight), bias, width, (float)config.NormEpsilon);
     }
 
-    private Ending EndWith(Norm? norm, Tensor? residBTD, Tensor outBTD)
+    private Ending EndWith(Norm? norm, Tensor? residBTD, Tensor outBTD, bool inPlace)
     {
         if (residBTD is not null)
         {
@@ -354,7 +358,8 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         return new Ending(
             Normalize(norm, width),
             residBTD is null ? null : CpuKernels.Floats(residBTD.contiguous()),
-            width
+            width,
+            inPlace
         );
     }
 
@@ -385,16 +390,26 @@ internal sealed unsafe class CpuForward(TransformerConfig config, RotaryTables? 
         }
     }
 
-    /// <summary>What follows a branch's last product, in place.</summary>
-    private readonly struct Ending(Normalization normalization, float* resid, int width)
+    /// <summary>What follows a branch's last product: the sum takes the product's place, or the stream's.</summary>
+    private readonly struct Ending(Normalization normalization, float* resid, int width, bool inPlace)
     {
+        public bool InPlace => inPlace;
+
+        /// <summary>Values of a row that the product is kept in until it is added to the stream.</summary>
+        public int MemoryPerRow => inPlace ? width : 0;
+
         /// <summary>The same of rows counted from another.</summary>
-        public Ending From(long row) => new(normalization, resid == null ? null : resid + (row * width), width);
+        public Ending From(long row) =>
+            new(normalization, resid == null ? null : resid + (row * width), width, inPlace);
 
         public void Apply(float* rows, long start, int count)
         {
             normalization.Apply(rows, rows, count);
-            if (resid != null)
+            if (inPlace)
+            {
+                RowKernels.Add(rows, resid + (start * width), count * width);
+            }
+            else if (resid != null)
             {
                 RowKernels.Add(resid + (start * width), rows, count * width);
             }

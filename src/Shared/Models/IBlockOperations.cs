@@ -12,8 +12,14 @@ internal interface IBlockOperations
     Tensor Project(Norm? norm, Linear linear, Tensor x);
 
     /// <summary>Attention with its norms and projections, [B,T,D], added to <paramref name="residBTD"/> where that is not null.</summary>
-    Tensor Attention(int layer, BlockWeights weights, Tensor xBTD, Tensor? residBTD);
+    /// <param name="layer">The block's number.</param>
+    /// <param name="weights">The block's.</param>
+    /// <param name="xBTD">Its input.</param>
+    /// <param name="residBTD">The stream, which may be the input too.</param>
+    /// <param name="mayOverwrite">Nobody needs the stream as it was: the sum may take its place in memory.</param>
+    Tensor Attention(int layer, BlockWeights weights, Tensor xBTD, Tensor? residBTD, bool mayOverwrite);
 
     /// <summary>The MLP with its norms, likewise.</summary>
-    Tensor Mlp(BlockWeights weights, Tensor xBTD, Tensor? residBTD);
+    /// <inheritdoc cref="Attention"/>
+    Tensor Mlp(BlockWeights weights, Tensor xBTD, Tensor? residBTD, bool mayOverwrite);
 }

@@ -12,7 +12,7 @@ internal sealed class TensorForward(TransformerConfig config, RotaryTables? rota
         return linear.Apply(NormalizeIf(norm, x)).MoveToOuterDisposeScope();
     }
 
-    public Tensor Attention(int layer, BlockWeights weights, Tensor xBTD, Tensor? residBTD)
+    public Tensor Attention(int layer, BlockWeights weights, Tensor xBTD, Tensor? residBTD, bool mayOverwrite)
     {
         using var scope = NewDisposeScope();
         var mixedBTA = Attend(layer, weights, Project(weights.AttentionNorm, weights.Qkv, xBTD));
@@ -64,7 +64,7 @@ internal sealed class TensorForward(TransformerConfig config, RotaryTables? rota
             .MoveToOuterDisposeScope();
     }
 
-    public Tensor Mlp(BlockWeights weights, Tensor xBTD, Tensor? residBTD)
+    public Tensor Mlp(BlockWeights weights, Tensor xBTD, Tensor? residBTD, bool mayOverwrite)
     {
         using var scope = NewDisposeScope();
         var innerBTM = weights.MlpIn.Apply(NormalizeIf(weights.MlpNorm, xBTD));

@@ -58,7 +58,7 @@ public sealed class Transformer : IDisposable
             _ => null,
         };
         return first is { } layer
-            ? Blocks(value.alias(), layer, Config.Layers, later)
+            ? Blocks(value.alias(), ours: false, layer, Config.Layers, later)
             : ForwardResidual(tokensBT, (later ?? new ForwardHooks()).Replace(hook, _ => value.alias()));
     }
 
@@ -108,16 +108,20 @@ public sealed class Transformer : IDisposable
                 $"tokensBT has {positions} positions; this model was made for at most {Config.Context}."
             );
         }
-        return Blocks(Embed(tokensBT), 0, layers, hooks);
+        return Blocks(Embed(tokensBT), ours: true, 0, layers, hooks);
     }
 
-    /// <summary>Runs blocks first .. last - 1; disposes what it is given.</summary>
-    private Tensor Blocks(Tensor residBTD, int first, int last, ForwardHooks? hooks)
+    /// <summary>
+    /// Runs blocks first .. last - 1; disposes what it is given, whose memory the stream may go on in where it is
+    /// <paramref name="ours"/> alone.
+    /// </summary>
+    private Tensor Blocks(Tensor residBTD, bool ours, int first, int last, ForwardHooks? hooks)
     {
         for (int layer = first; layer < last; layer++)
         {
             var previous = residBTD;
-            residBTD = Block(layer, previous, hooks);
+            residBTD = Block(layer, previous, ours, hooks);
+            ours = hooks?.MayKeep(layer, HookSite.ResidPost) != true;
             previous.Dispose(); // in training the graph holds what it needs
         }
         return residBTD;
@@ -140,22 +144,32 @@ public sealed class Transformer : IDisposable
         return embedded.MoveToOuterDisposeScope();
     }
 
-    private Tensor Block(int layer, Tensor x, ForwardHooks? hooks)
+    private Tensor Block(int layer, Tensor x, bool ours, ForwardHooks? hooks)
     {
         using var scope = NewDisposeScope();
         var operations = Operations;
         var weights = Weights.Blocks[layer];
         Tensor Hooked(HookSite site, Tensor value) => hooks?.At(layer, site, value) ?? value;
+        bool Passes(HookSite site) => hooks?.MayKeep(layer, site) != true;
 
         var residPreBTD = Hooked(HookSite.ResidPre, x.alias());
+        bool mayOverwritePre = ours && !Config.ParallelResidual && Passes(HookSite.ResidPre);
         var residMidBTD = Hooked(
             HookSite.ResidMid,
-            Add(residPreBTD, HookSite.AttnOut, resid => operations.Attention(layer, weights, residPreBTD, resid))
+            Add(
+                residPreBTD,
+                HookSite.AttnOut,
+                resid => operations.Attention(layer, weights, residPreBTD, resid, mayOverwritePre)
+            )
         );
         var mlpInBTD = Config.ParallelResidual ? residPreBTD : residMidBTD;
         return Hooked(
                 HookSite.ResidPost,
-                Add(residMidBTD, HookSite.MlpOut, resid => operations.Mlp(weights, mlpInBTD, resid))
+                Add(
+                    residMidBTD,
+                    HookSite.MlpOut,
+                    resid => operations.Mlp(weights, mlpInBTD, resid, Passes(HookSite.ResidMid))
+                )
             )
             .MoveToOuterDisposeScope();
 

@@ -110,6 +110,91 @@ public class CpuForwardTests
         kept.Should().OnlyContain(pair => Difference(pair.Alias, pair.Copy) == 0);
     }
 
+    /// <summary>Where nobody keeps anything the stream goes on in its own memory; what one reader kept is left alone.</summary>
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void What_a_single_reader_kept_stays_as_it_was(string name)
+    {
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = CpuForwardModels.Make(name);
+        foreach (var hook in Hooks(model))
+        {
+            Tensor? kept = null;
+            Tensor? copy = null;
+            var hooks = new ForwardHooks().Read(
+                hook,
+                x => (kept, copy) = (x.alias().DetachFromDisposeScope(), x.clone().DetachFromDisposeScope())
+            );
+
+            model.Forward(CpuForwardModels.Tokens(2, 33), hooks);
+
+            Difference(kept!, copy!).Should().Be(0, $"{hook} was kept");
+            kept!.Dispose();
+            copy!.Dispose();
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void A_reader_in_passing_sees_what_one_that_keeps_sees(string name)
+    {
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = CpuForwardModels.Make(name);
+        var tokensBT = CpuForwardModels.Tokens(2, 33);
+        var kept = new Dictionary<HookPoint, Tensor>();
+        var passing = new Dictionary<HookPoint, Tensor>();
+        var (keepers, passers) = (new ForwardHooks(), new ForwardHooks());
+        foreach (var hook in StreamHooks(model))
+        {
+            keepers.Read(hook, x => kept[hook] = x.alias().DetachFromDisposeScope());
+            passers.ReadInPassing(hook, x => passing[hook] = x.clone().DetachFromDisposeScope());
+        }
+
+        var expected = model.Forward(tokensBT, keepers);
+        var actual = model.Forward(tokensBT, passers);
+
+        Difference(expected, actual).Should().Be(0);
+        foreach (var hook in StreamHooks(model))
+        {
+            Difference(kept[hook], passing[hook]).Should().Be(0, $"{hook}");
+            kept[hook].Dispose();
+            passing[hook].Dispose();
+        }
+    }
+
+    [Theory]
+    [InlineData("llama", 1)]
+    [InlineData("norms-everywhere", 1)]
+    [InlineData("phi", 3)] // a parallel block's MLP reads the stream that its attention has been added to elsewhere
+    public void A_stream_that_nobody_keeps_goes_on_in_its_memory(string name, int memories)
+    {
+        CpuForwardModels.RequireKernels();
+        using var scope = NewDisposeScope();
+        using var none = no_grad();
+        using var model = CpuForwardModels.Make(name);
+        var places = new HashSet<nint>();
+        var aliases = new List<Tensor>();
+        var hooks = new ForwardHooks();
+        foreach (var hook in StreamHooks(model))
+        {
+            hooks.ReadInPassing(
+                hook,
+                x =>
+                {
+                    places.Add(Address(x));
+                    aliases.Add(x.alias().DetachFromDisposeScope()); // so that no memory is freed and taken again
+                }
+            );
+        }
+
+        model.Forward(CpuForwardModels.Tokens(2, 33), hooks);
+
+        places.Should().HaveCount(memories);
+        aliases.ForEach(alias => alias.Dispose());
+    }
+
     [Theory]
     [MemberData(nameof(Names))]
     public void A_hook_changes_no_bit_of_what_comes_after(string name)
@@ -181,9 +266,10 @@ public class CpuForwardTests
 
     /// <summary>A block each of whose weights is more than is packed at a time, with norms after its branches.</summary>
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public void A_block_of_wide_weights_is_packed_in_parts(bool gated)
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public void A_block_of_wide_weights_is_packed_in_parts(bool gated, bool mayOverwrite)
     {
         CpuForwardModels.RequireKernels();
         using var scope = NewDisposeScope();
@@ -220,10 +306,16 @@ public class CpuForwardTests
         var xBTD = CpuForwardModels.Normal(9, 2, 51, Width);
         var residBTD = CpuForwardModels.Normal(10, 2, 51, Width);
 
-        Difference(tensors.Attention(0, weights, xBTD, residBTD), kernels.Attention(0, weights, xBTD, residBTD))
+        Difference(
+                tensors.Attention(0, weights, xBTD, residBTD, mayOverwrite),
+                kernels.Attention(0, weights, xBTD, residBTD.clone(), mayOverwrite)
+            )
             .Should()
             .BeLessThan(2e-5);
-        Difference(tensors.Mlp(weights, xBTD, residBTD), kernels.Mlp(weights, xBTD, residBTD))
+        Difference(
+                tensors.Mlp(weights, xBTD, residBTD, mayOverwrite),
+                kernels.Mlp(weights, xBTD, residBTD.clone(), mayOverwrite)
+            )
             .Should()
             .BeLessThan(2e-5);
 
@@ -359,6 +451,12 @@ public class CpuForwardTests
         from layer in Enumerable.Range(0, model.Config.Layers)
         from site in Enum.GetValues<HookSite>()
         select new HookPoint(layer, site);
+
+    /// <summary>Hooks that do not part a branch from the stream.</summary>
+    private static IEnumerable<HookPoint> StreamHooks(Transformer model) =>
+        Hooks(model).Where(hook => hook.Site is HookSite.ResidPre or HookSite.ResidMid or HookSite.ResidPost);
+
+    private static unsafe nint Address(Tensor x) => (nint)CpuKernels.Floats(x);
 
     private static double Difference(Tensor a, Tensor b) => CpuForwardModels.Difference(a, b);
 

@@ -1,3 +1,6 @@
+using Pipeline.Shared.Activations;
+using Pipeline.Shared.Tensors;
+
 namespace Pipeline.Tests.Pipelines;
 
 /// <summary>Each wrong input ends the command with its exit code and a message that names where, what and the remedy.</summary>
@@ -66,6 +69,32 @@ public sealed class WrongInputTests(TinyRun tiny) : IClassFixture<TinyRun>
         Refused(3, ["model=" + folder.Path], weights, "truncated");
     }
 
+    /// <summary>The embedding of a token that comes late is 100,000 in one direction. Shards before it are kept.</summary>
+    [Fact]
+    public void An_activation_beyond_the_stored_type()
+    {
+        using var folder = new TempFolder();
+        var lines = File.ReadLines(tiny.Text).ToList();
+        // Several, since some documents are held out.
+        lines.InsertRange(
+            25,
+            Enumerable.Range(0, 5).Select(i => $$"""{"id": "z{{i}}", "title": "Z{{i}}", "text": "Zzz."}""")
+        );
+        string text = folder.Write("text.jsonl", string.Join('\n', lines));
+        string[] harvest = ["run", tiny.Pipeline, "--only", "harvest", "--set", "text=" + text, "--out"];
+        SaeProcess.Run([.. harvest, folder["plain"]]).ExitCode.Should().Be(0);
+        var tokens = HarvestedTokens(folder["plain"]);
+        int token = tokens.Distinct().MaxBy(tokens.IndexOf);
+        int row = tokens.IndexOf(token);
+        row.Should().BeGreaterThan(512, "a shard has so many rows");
+        string model = CopyWithEmbedding(folder["model"], token, 5, 1e5f);
+
+        var result = SaeProcess.Run([.. harvest, folder["run"], "--set", "model=" + model]);
+
+        Check(result, 1, [$"blocks.0.hook_resid_post: row {row}, value 5", "at most 65504", "dtype: float32"]);
+        File.Exists(folder["run", "harvest", "blocks.1.hook_resid_post", "shard-00000.arrow"]).Should().BeTrue();
+    }
+
     [Fact]
     public void A_folder_that_another_run_holds()
     {
@@ -74,6 +103,36 @@ public sealed class WrongInputTests(TinyRun tiny) : IClassFixture<TinyRun>
         var result = SaeProcess.Run("run", tiny.Pipeline, "--out", folder.Path);
         result.ExitCode.Should().Be(4);
         result.Error.Should().Contain($"process {Environment.ProcessId} on {Environment.MachineName}");
+    }
+
+    private static List<int> HarvestedTokens(string run)
+    {
+        var tokens = new List<int>();
+        string folder = Path.Combine(run, "harvest", "blocks.0.hook_resid_post");
+        foreach (string path in Directory.EnumerateFiles(folder, "*.arrow").Order(StringComparer.Ordinal))
+        {
+            using var shard = ActivationShard.Open(path);
+            tokens.AddRange(shard.Tokens);
+        }
+        return tokens;
+    }
+
+    private string CopyWithEmbedding(string folder, int token, int dimension, float value)
+    {
+        Directory.CreateDirectory(folder);
+        foreach (string file in Directory.EnumerateFiles(tiny.Model))
+        {
+            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+        }
+        using var scope = TorchSharp.torch.NewDisposeScope();
+        using var weights = SafetensorsFile.Open(Path.Combine(tiny.Model, "model.safetensors"));
+        // In float32, since float16, as the file has it, does not reach so far either.
+        var tensors = weights.Entries.Keys.Select(name => (Name: name, Value: weights.LoadFloat32(name))).ToList();
+        var embedding = tensors.Single(entry => entry.Name.Contains("embed_tokens", StringComparison.Ordinal));
+        embedding.Value[token, dimension] = value;
+        using var stream = File.Create(Path.Combine(folder, "model.safetensors"));
+        SafetensorsWriter.Write(stream, tensors);
+        return folder;
     }
 
     private void Refused(int exitCode, string[] settings, params string[] named)
