@@ -83,7 +83,6 @@ internal sealed class AuxKCpuGradients(
         var shape = Shape.Of(watched, batch, threads);
         var p = new Pointers(this, shape);
         Pieces.Run(shape.LatentBlocks, threads, block => Gather(p, block));
-        float scale = (float)(2 * coefficient / (batch * variance));
         for (int first = 0; first < batch; first += shape.ChunkRows)
         {
             int count = Math.Min(shape.ChunkRows, batch - first);
@@ -93,7 +92,7 @@ internal sealed class AuxKCpuGradients(
                 tile =>
                 {
                     var scratch = scratches.TryTake(out var free) ? free : new Scratch();
-                    RowTile(p, shape, scratch.Of(shape), inputBD, errorBD, first, tile * TileRows, count, scale);
+                    RowTile(p, shape, scratch.Of(shape), inputBD, errorBD, first, tile * TileRows, count);
                     scratches.Add(scratch);
                 }
             );
@@ -108,7 +107,7 @@ internal sealed class AuxKCpuGradients(
                 }
             );
         }
-        Scatter(p, shape, isDeadN, threads);
+        Scatter(p, shape, isDeadN, (float)(2 * coefficient / (batch * variance)), threads);
         return squaredB.Sum() / (batch * variance);
     }
 
@@ -211,8 +210,7 @@ internal sealed class AuxKCpuGradients(
         float* errorBD,
         int first,
         int start,
-        int count,
-        float scale
+        int count
     )
     {
         int rowCount = Math.Min(count - start, TileRows);
@@ -231,7 +229,7 @@ internal sealed class AuxKCpuGradients(
         Decode(p, shape, tile, start, rowCount);
         for (int row = start; row < start + rowCount; row++)
         {
-            squaredB[first + row] = SquareAndScale(p, row, scale);
+            squaredB[first + row] = SumOfSquares(p, row);
         }
     }
 
@@ -372,16 +370,15 @@ internal sealed class AuxKCpuGradients(
         };
     }
 
-    /// <summary>The row's squared error; the error times <paramref name="scale"/> is the gradient to what was decoded.</summary>
-    private unsafe double SquareAndScale(Pointers p, int row, float scale)
+    private unsafe double SumOfSquares(Pointers p, int row)
     {
         double squared = 0;
         for (int across = 0; across < panels.Across; across++)
         {
             int widthOf = panels.WidthOf(across);
-            var part = new Span<float>(p.Errors + panels.Start(row, across, widthOf), widthOf);
-            squared += TensorPrimitives.SumOfSquares<float>(part);
-            TensorPrimitives.Multiply(part, scale, part);
+            squared += TensorPrimitives.SumOfSquares(
+                new ReadOnlySpan<float>(p.Errors + panels.Start(row, across, widthOf), widthOf)
+            );
         }
         return squared;
     }
@@ -452,8 +449,8 @@ internal sealed class AuxKCpuGradients(
             TargetCount = Panels.BlockRows,
         };
 
-    /// <summary>To the gradients' own places.</summary>
-    private unsafe void Scatter(Pointers p, Shape shape, bool[] isDeadN, int threads)
+    /// <summary>To the gradients' own places, times what all of them have for a factor.</summary>
+    private unsafe void Scatter(Pointers p, Shape shape, bool[] isDeadN, float scale, int threads)
     {
         Pieces.Run(
             shape.LatentBlocks,
@@ -465,7 +462,7 @@ internal sealed class AuxKCpuGradients(
                 {
                     if (isDeadN[n])
                     {
-                        ScatterRow(p, n, watched.Latents[n]);
+                        ScatterRow(p, n, watched.Latents[n], scale);
                     }
                 }
             }
@@ -475,7 +472,7 @@ internal sealed class AuxKCpuGradients(
             // Of those that are not dead the gradient is 0.
             ColumnSums.Add(
                 isDeadN.Length,
-                n => (watched.Latents[n], -p.BiasGradient[n]),
+                n => (watched.Latents[n], -scale * p.BiasGradient[n]),
                 p.AllEncoder,
                 width,
                 p.DecoderBiasGradient,
@@ -484,13 +481,15 @@ internal sealed class AuxKCpuGradients(
         }
     }
 
-    private unsafe void ScatterRow(Pointers p, int n, int f)
+    private unsafe void ScatterRow(Pointers p, int n, int f, float scale)
     {
         var encoderRow = new Span<float>(p.AllEncoderGradients + ((long)f * width), width);
         var decoderRow = new Span<float>(p.AllDecoderGradients + ((long)f * width), width);
         panels.Take(p.EncoderGradient, n, encoderRow);
         panels.Take(p.DecoderGradient, n, decoderRow);
-        p.AllEncoderBiasGradients[f] = p.BiasGradient[n];
+        TensorPrimitives.Multiply(encoderRow, scale, encoderRow);
+        TensorPrimitives.Multiply(decoderRow, scale, decoderRow);
+        p.AllEncoderBiasGradients[f] = scale * p.BiasGradient[n];
         rows.Measure(f, encoderRow, decoderRow, RowOf(p.AllDecoder, f), projectionEpsilon);
     }
 

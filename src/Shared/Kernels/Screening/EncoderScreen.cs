@@ -345,7 +345,7 @@ public sealed unsafe class EncoderScreen : IDisposable
                             first
                         );
                 }
-                watched?.Take(firstRow + (tile * IScreenTile.Rows), rows, first, sums, TTile.Latents);
+                watched?.Take(firstRow + (tile * IScreenTile.Rows), first, sums, TTile.Latents);
             }
         }
     }

@@ -88,7 +88,7 @@ public sealed unsafe class WatchedScores : IDisposable
     /// <param name="biasesF">b_enc.</param>
     internal void Begin(int rows, float* scalesF, float* biasesF)
     {
-        sumsBN.AtLeast((long)rows * Padded);
+        sumsBN.AtLeast((rows + IScreenTile.Rows - 1L) * Padded);
         float* scales = scalesN.AtLeast(Padded);
         float* biases = biasesN.AtLeast(Padded);
         for (int n = 0; n < Padded; n++)
@@ -107,20 +107,21 @@ public sealed unsafe class WatchedScores : IDisposable
     internal void Begin(int row, float scale, float slack) => (scaleB[row], slackB[row]) = (scale, slack);
 
     /// <summary>Takes what a tile has of them.</summary>
-    /// <param name="row">The tile's first.</param>
-    /// <param name="rows">How many of its rows count.</param>
+    /// <param name="row">The tile's first; of rows after the batch's last nobody asks.</param>
     /// <param name="latent">The tile's first.</param>
     /// <param name="sumsRL">The tile's sums.</param>
     /// <param name="latentsPerTile">L.</param>
-    internal void Take(int row, int rows, int latent, int* sumsRL, int latentsPerTile)
+    internal void Take(int row, int latent, int* sumsRL, int latentsPerTile)
     {
-        var inTile = inTileN.AsSpan(firstOfTile[latent / latentsPerTile]..firstOfTile[(latent / latentsPerTile) + 1]);
-        short* to = sumsBN.Pointer + ((long)row * Padded) + firstOfTile[latent / latentsPerTile];
-        for (int r = 0; r < rows; r++, to += Padded, sumsRL += latentsPerTile)
+        int tile = latent / latentsPerTile;
+        int padded = Padded;
+        for (int n = firstOfTile[tile]; n < firstOfTile[tile + 1]; n++)
         {
-            for (int n = 0; n < inTile.Length; n++)
+            int* from = sumsRL + inTileN[n];
+            short* to = sumsBN.Pointer + ((long)row * padded) + n;
+            for (int r = 0; r < IScreenTile.Rows; r++)
             {
-                to[n] = (short)(sumsRL[inTile[n]] >> LowerBits);
+                to[r * (long)padded] = (short)(from[r * latentsPerTile] >> LowerBits);
             }
         }
     }
