@@ -44,6 +44,9 @@ internal sealed class AuxKCpuGradients(
     /// <summary>Rows a thread handles at a time: while they stay in its cache, all watched latents' weights pass by.</summary>
     private const int TileRows = 2 * Panels.BlockRows;
 
+    /// <summary>Groups of latents in the gradients: few, since each reads all rows, and more than one, lest all wait for a late thread.</summary>
+    private const int GroupsOfAThread = 3;
+
     /// <summary>Activations that exist at a time.</summary>
     private const int ChunkValues = 1 << 21;
 
@@ -96,7 +99,7 @@ internal sealed class AuxKCpuGradients(
                     scratches.Add(scratch);
                 }
             );
-            int groups = Math.Min(shape.LatentBlocks, threads); // few, since each reads all rows
+            int groups = Math.Min(shape.LatentBlocks, GroupsOfAThread * threads);
             Pieces.Run(
                 groups,
                 threads,
