@@ -204,7 +204,7 @@ internal sealed class AuxKCpuGradients(
         }
     }
 
-    /// <summary>A tile of the chunk that begins with row <paramref name="first"/> of the batch: from inputs to entries and their gradients.</summary>
+    /// <summary>A tile of the chunk that begins with row <paramref name="first"/> of the batch: from inputs to entries and errors.</summary>
     private unsafe void RowTile(
         Pointers p,
         Shape shape,
