@@ -223,13 +223,14 @@ internal sealed class AuxKCpuGradients(
             panels.Put(RowOf(errorBD, first + start + row), p.Errors, start + row);
             Screen(shape, tile, row, first + start + row);
         }
-        Encode(p, shape, tile, start, rowCount);
+        ByRows(shape, tile, start, rowCount, p.Encoder, p.Inputs, product => product.Dot(Simd.Best));
         for (int row = 0; row < rowCount; row++)
         {
             Select(p, shape, tile, row);
         }
         ByLatent(p, shape, tile, start, rowCount);
-        Decode(p, shape, tile, start, rowCount);
+        // What the dead latents decode to, added to x̂ - x, is the error of their reconstruction of the residual.
+        ByRows(shape, tile, start, rowCount, p.Decoder, p.Errors, product => product.Accumulate(Simd.Best));
         for (int row = start; row < start + rowCount; row++)
         {
             squaredB[first + row] = SumOfSquares(p, row);
@@ -254,20 +255,6 @@ internal sealed class AuxKCpuGradients(
             entry += BitOperations.PopCount(mask);
         }
         new Span<float>(tile.Acts + first, entry - first).Clear();
-    }
-
-    private unsafe void Encode(Pointers p, Shape shape, TilePointers tile, int start, int rowCount)
-    {
-        for (int across = 0; across < panels.Across; across++)
-        {
-            for (int block = 0; block < shape.LatentBlocks; block++)
-            {
-                for (int row = 0; row < rowCount; row += Panels.BlockRows)
-                {
-                    ByRows(p, shape, tile, start, rowCount, row, block, across, p.Encoder, p.Inputs).Dot(Simd.Best);
-                }
-            }
-        }
     }
 
     /// <summary>Of a row's activations that may be kept, those that are not become 0.</summary>
@@ -326,51 +313,43 @@ internal sealed class AuxKCpuGradients(
             BitOperations.PopCount(p.LatentMasks[((long)rowBlock * shape.PaddedLatents) + latent])
         );
 
-    /// <summary>Adds what the dead latents decode to x̂ - x: the error of their reconstruction of the residual.</summary>
-    private unsafe void Decode(Pointers p, Shape shape, TilePointers tile, int start, int rowCount)
+    /// <summary>Products of the tile's rows, 48 at a time, with each block of latents.</summary>
+    private unsafe void ByRows(
+        Shape shape,
+        TilePointers tile,
+        int start,
+        int rowCount,
+        float* latentPanels,
+        float* rowPanels,
+        Action<MaskedBlock> multiply
+    )
     {
         for (int across = 0; across < panels.Across; across++)
         {
             for (int block = 0; block < shape.LatentBlocks; block++)
             {
+                if (block + 1 < shape.LatentBlocks)
+                {
+                    panels.Prefetch(latentPanels, block + 1, across);
+                }
                 for (int row = 0; row < rowCount; row += Panels.BlockRows)
                 {
-                    ByRows(p, shape, tile, start, rowCount, row, block, across, p.Decoder, p.Errors)
-                        .Accumulate(Simd.Best);
+                    multiply(
+                        new()
+                        {
+                            Masks = tile.MasksOf(row, shape) + block,
+                            Firsts = tile.FirstsOf(row, shape) + block,
+                            MaskStep = shape.LatentBlocks,
+                            Entries = tile.Acts,
+                            Block = latentPanels + panels.Start(block, across),
+                            Targets = rowPanels + panels.Start((start + row) / Panels.BlockRows, across),
+                            Width = panels.WidthOf(across),
+                            TargetCount = Math.Min(Panels.BlockRows, rowCount - row),
+                        }
+                    );
                 }
             }
         }
-    }
-
-    /// <summary>Up to 48 of the tile's rows from <paramref name="row"/> on, with a block of latents.</summary>
-    private unsafe MaskedBlock ByRows(
-        Pointers p,
-        Shape shape,
-        TilePointers tile,
-        int start,
-        int rowCount,
-        int row,
-        int block,
-        int across,
-        float* latentPanels,
-        float* rowPanels
-    )
-    {
-        if (row == 0 && block + 1 < shape.LatentBlocks)
-        {
-            panels.Prefetch(latentPanels, block + 1, across);
-        }
-        return new()
-        {
-            Masks = tile.MasksOf(row, shape) + block,
-            Firsts = tile.FirstsOf(row, shape) + block,
-            MaskStep = shape.LatentBlocks,
-            Entries = tile.Acts,
-            Block = latentPanels + panels.Start(block, across),
-            Targets = rowPanels + panels.Start((start + row) / Panels.BlockRows, across),
-            Width = panels.WidthOf(across),
-            TargetCount = Math.Min(Panels.BlockRows, rowCount - row),
-        };
     }
 
     private unsafe double SumOfSquares(Pointers p, int row)
