@@ -7,6 +7,10 @@ namespace Pipeline.Shared.Kernels;
 /// Products of a matrix most of whose entries are left out with a block of <see cref="Panels"/>: full vectors throughout, at
 /// whatever entries a mask names. A target's entries lie together, in the order of the rows that its mask names.
 /// </summary>
+/// <remarks>
+/// The loops over vectors are compiled by themselves. Put into a caller that is called often, they would use up its budget of
+/// inlining: what they call would no longer be inlined, and vectors be spilled to memory around it.
+/// </remarks>
 public readonly unsafe partial struct MaskedBlock
 {
     /// <summary>A mask for each target: which rows of the block have an entry.</summary>

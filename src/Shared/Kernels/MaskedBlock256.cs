@@ -7,7 +7,7 @@ namespace Pipeline.Shared.Kernels;
 /// <summary>In registers of 256 bits.</summary>
 public readonly unsafe partial struct MaskedBlock
 {
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Dot8Of256(int at)
     {
         nint pitch = Width;
@@ -41,7 +41,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Dot1Of256(int at)
     {
         for (int t = 0; t < TargetCount; t++)
@@ -56,7 +56,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Accumulate8Of256(int at)
     {
         nint pitch = Width;
@@ -97,7 +97,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Accumulate1Of256(int at)
     {
         for (int t = 0; t < TargetCount; t++)
@@ -118,7 +118,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void AccumulateAndDot4Of256(float* dots, float* others, int at)
     {
         nint pitch = Width;
@@ -162,7 +162,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void AccumulateAndDot1Of256(float* dots, float* others, int at)
     {
         for (int t = 0; t < TargetCount; t++)

@@ -11,7 +11,7 @@ namespace Pipeline.Shared.Kernels;
 /// </summary>
 public readonly unsafe partial struct MaskedBlock
 {
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Dot8Of512(int at)
     {
         nint pitch = Width;
@@ -55,7 +55,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Dot1Of512(int at)
     {
         for (int t = 0; t < TargetCount; t++)
@@ -70,7 +70,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Accumulate8Of512(int at)
     {
         nint pitch = Width;
@@ -111,7 +111,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Accumulate1Of512(int at)
     {
         for (int t = 0; t < TargetCount; t++)
@@ -132,7 +132,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void AccumulateAndDot8Of512(float* dots, float* others, int at)
     {
         nint pitch = Width;
@@ -289,7 +289,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void AccumulateAndDot1Of512(float* dots, float* others, int at)
     {
         for (int t = 0; t < TargetCount; t++)
@@ -309,7 +309,7 @@ public readonly unsafe partial struct MaskedBlock
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void Pack48Of512(ulong mask, float* values, float* packed)
     {
         var lanes = Vector512.Create(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768);
