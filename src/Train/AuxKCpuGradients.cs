@@ -66,7 +66,6 @@ internal sealed class AuxKCpuGradients(
     private readonly AlignedMemory<float> entries = new();
     private readonly AlignedMemory<float> entryGradients = new();
     private readonly AlignedMemory<ulong> latentMasks = new();
-    private readonly AlignedMemory<int> latentFirsts = MultiplesOf48();
     private readonly ConcurrentBag<Scratch> scratches = [];
 
     /// <summary>Adds the gradients to those the SAE's parameters have.</summary>
@@ -125,21 +124,10 @@ internal sealed class AuxKCpuGradients(
             memory.Dispose();
         }
         latentMasks.Dispose();
-        latentFirsts.Dispose();
         foreach (var scratch in scratches)
         {
             scratch.Dispose();
         }
-    }
-
-    private static unsafe AlignedMemory<int> MultiplesOf48()
-    {
-        var memory = new AlignedMemory<int>(Panels.BlockRows);
-        for (int i = 0; i < Panels.BlockRows; i++)
-        {
-            memory.Pointer[i] = i * Panels.BlockRows;
-        }
-        return memory;
     }
 
     /// <summary>Σ over D of the residual's variance about its mean over the batch.</summary>
@@ -217,101 +205,125 @@ internal sealed class AuxKCpuGradients(
     )
     {
         int rowCount = Math.Min(count - start, TileRows);
+        int rowBlocks = Panels.Down(rowCount);
         for (int row = 0; row < rowCount; row++)
         {
             panels.Put(RowOf(inputBD, first + start + row), p.Inputs, start + row);
             panels.Put(RowOf(errorBD, first + start + row), p.Errors, start + row);
-            Screen(shape, tile, row, first + start + row);
         }
-        ByRows(shape, tile, start, rowCount, p.Encoder, p.Inputs, product => product.Dot(Simd.Best));
-        for (int row = 0; row < rowCount; row++)
+        for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
         {
-            Select(p, shape, tile, row);
+            Screen(p, shape, tile, rowBlock, RowsOf(rowBlock), first + start + (rowBlock * Panels.BlockRows));
         }
-        ByLatent(p, shape, tile, start, rowCount);
+        ByRows(shape, tile, start, rowCount, p.Encoder, p.Inputs, tile.Scores, product => product.Dot(Simd.Best));
+        for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
+        {
+            Select(shape, tile, rowBlock, RowsOf(rowBlock));
+            ByLatent(p, shape, tile, rowBlock, RowsOf(rowBlock), start / Panels.BlockRows);
+        }
         // What the dead latents decode to, added to x̂ - x, is the error of their reconstruction of the residual.
-        ByRows(shape, tile, start, rowCount, p.Decoder, p.Errors, product => product.Accumulate(Simd.Best));
+        ByRows(shape, tile, start, rowCount, p.Decoder, p.Errors, tile.Kept, product => product.Accumulate(Simd.Best));
         for (int row = start; row < start + rowCount; row++)
         {
             squaredB[first + row] = SumOfSquares(p, row);
         }
+
+        int RowsOf(int rowBlock) => Math.Min(Panels.BlockRows, rowCount - (rowBlock * Panels.BlockRows));
     }
 
     private unsafe ReadOnlySpan<float> RowOf(float* valuesBD, int row) => new(valuesBD + ((long)row * width), width);
 
-    /// <summary>The tile's masks name what may be kept of a row, and its activations there are 0.</summary>
-    private unsafe void Screen(Shape shape, TilePointers tile, int row, int rowOfBatch)
+    /// <summary>Masks name what may be kept of each of a block's rows; its score is the bias so far.</summary>
+    private unsafe void Screen(Pointers p, Shape shape, TilePointers tile, int rowBlock, int rowCount, int rowOfBatch)
     {
-        var mostN = new Span<float>(tile.Bounds, shape.PaddedLatents);
-        float floor = watched.Bounds(rowOfBatch, auxK, mostN, Simd.Best);
-        int first = row * shape.Stride;
-        int entry = first;
-        for (int block = 0; block < shape.LatentBlocks; block++)
+        var mostN = new Span<float>(tile.Row, shape.PaddedLatents);
+        new Span<int>(tile.Written, shape.LatentBlocks).Clear();
+        for (int row = 0; row < rowCount; row++)
         {
-            var ofBlock = mostN.Slice(block * Panels.BlockRows, Panels.BlockRows);
-            ulong mask = MaskedBlock.Reaching(ofBlock, floor, Simd.Best);
-            tile.MasksOf(row, shape)[block] = mask;
-            tile.FirstsOf(row, shape)[block] = entry;
-            entry += BitOperations.PopCount(mask);
-        }
-        new Span<float>(tile.Acts + first, entry - first).Clear();
-    }
-
-    /// <summary>Of a row's activations that may be kept, those that are not become 0.</summary>
-    private unsafe void Select(Pointers p, Shape shape, TilePointers tile, int row)
-    {
-        float* biases = tile.Bounds; // no longer needed for this row
-        int count = 0;
-        for (int block = 0; block < shape.LatentBlocks; block++)
-        {
-            ulong mask = tile.MasksOf(row, shape)[block];
-            MaskedBlock.Pack(mask, p.EncoderBias + (block * Panels.BlockRows), biases + count, Simd.Best);
-            count += BitOperations.PopCount(mask);
-        }
-        var acts = new Span<float>(tile.Acts + ((long)row * shape.Stride), count);
-        TensorPrimitives.Add(acts, new ReadOnlySpan<float>(biases, count), acts);
-        KeepLargest.Positive(acts, auxK, Simd.Best);
-    }
-
-    /// <summary>The tile's entries where latents are in parallel: which rows of each block keep a latent, and with what activation.</summary>
-    private unsafe void ByLatent(Pointers p, Shape shape, TilePointers tile, int start, int rowCount)
-    {
-        var blockNR = new Span<float>(tile.Block, Shape.BlockEntries);
-        for (int firstRow = 0; firstRow < rowCount; firstRow += Panels.BlockRows)
-        {
-            int rowBlock = (start + firstRow) / Panels.BlockRows;
-            int endRow = Math.Min(firstRow + Panels.BlockRows, rowCount);
+            float floor = watched.Bounds(rowOfBatch + row, auxK, mostN, Simd.Best);
             for (int block = 0; block < shape.LatentBlocks; block++)
             {
-                blockNR.Clear();
-                for (int row = firstRow; row < endRow; row++)
-                {
-                    float* act = tile.Acts + tile.FirstsOf(row, shape)[block];
-                    float* ofRow = tile.Block + (row - firstRow);
-                    for (ulong mask = tile.MasksOf(row, shape)[block]; mask != 0; mask &= mask - 1)
-                    {
-                        ofRow[BitOperations.TrailingZeroCount(mask) * Panels.BlockRows] = *act++;
-                    }
-                }
-                for (int n = 0; n < Panels.BlockRows; n++)
-                {
-                    int latent = (block * Panels.BlockRows) + n;
-                    float* ofLatent = tile.Block + (n * Panels.BlockRows);
-                    ulong mask = MaskedBlock.Reaching(new(ofLatent, Panels.BlockRows), float.Epsilon, Simd.Best);
-                    p.LatentMasks[((long)rowBlock * shape.PaddedLatents) + latent] = mask;
-                    MaskedBlock.Pack(mask, ofLatent, p.Entries + shape.Entries(rowBlock, latent), Simd.Best);
-                    EntriesOf(p, shape, p.EntryGradients, rowBlock, latent).Clear();
-                }
+                int latent = block * Panels.BlockRows;
+                ulong mask = MaskedBlock.Reaching(mostN.Slice(latent, Panels.BlockRows), floor, Simd.Best);
+                float* scores = tile.Scores + shape.Entries(rowBlock, block) + tile.Written[block];
+                MaskedBlock.Pack(mask, p.EncoderBias + latent, scores, Simd.Best);
+                tile.Masks[shape.Masks(rowBlock, block) + row] = mask;
+                tile.Written[block] += BitOperations.PopCount(mask);
             }
         }
     }
 
-    /// <summary>What a block of rows has of a latent.</summary>
-    private unsafe Span<float> EntriesOf(Pointers p, Shape shape, float* entries, int rowBlock, int latent) =>
-        new(
-            entries + shape.Entries(rowBlock, latent),
-            BitOperations.PopCount(p.LatentMasks[((long)rowBlock * shape.PaddedLatents) + latent])
-        );
+    /// <summary>Masks name the largest scores of each of a block's rows, and no others any more.</summary>
+    private unsafe void Select(Shape shape, TilePointers tile, int rowBlock, int rowCount)
+    {
+        new Span<int>(tile.Read, shape.LatentBlocks).Clear();
+        new Span<int>(tile.Written, shape.LatentBlocks).Clear();
+        for (int row = 0; row < rowCount; row++)
+        {
+            int count = 0;
+            for (int block = 0; block < shape.LatentBlocks; block++)
+            {
+                float* scores = tile.Scores + shape.Entries(rowBlock, block) + tile.Read[block];
+                // All 48, however many are the row's: the next ones take the others' places.
+                new ReadOnlySpan<float>(scores, Panels.BlockRows).CopyTo(new(tile.Row + count, Panels.BlockRows));
+                int some = BitOperations.PopCount(tile.Masks[shape.Masks(rowBlock, block) + row]);
+                tile.Read[block] += some;
+                count += some;
+            }
+            KeepLargest.Positive(new(tile.Row, count), auxK, Simd.Best);
+            float* score = tile.Row;
+            for (int block = 0; block < shape.LatentBlocks; block++)
+            {
+                ulong* mask = tile.Masks + shape.Masks(rowBlock, block) + row;
+                int some = BitOperations.PopCount(*mask);
+                ulong kept = MaskedBlock.Reaching(new(score, Panels.BlockRows), float.Epsilon, Simd.Best);
+                kept &= (1UL << some) - 1;
+                float* acts = tile.Kept + shape.Entries(rowBlock, block) + tile.Written[block];
+                MaskedBlock.Pack(kept, score, acts, Simd.Best);
+                *mask = MaskedBlock.Among(*mask, kept);
+                tile.Written[block] += BitOperations.PopCount(kept);
+                score += some;
+            }
+        }
+    }
+
+    /// <summary>A block's entries where latents are in parallel: which of its rows keep a latent, and with what activation.</summary>
+    private unsafe void ByLatent(
+        Pointers p,
+        Shape shape,
+        TilePointers tile,
+        int rowBlock,
+        int rowCount,
+        int firstRowBlock
+    )
+    {
+        var blockNR = new Span<float>(tile.Block, Shape.BlockEntries);
+        for (int block = 0; block < shape.LatentBlocks; block++)
+        {
+            blockNR.Clear();
+            ulong* masks = tile.Masks + shape.Masks(rowBlock, block);
+            float* act = tile.Kept + shape.Entries(rowBlock, block);
+            for (int row = 0; row < rowCount; row++)
+            {
+                for (ulong mask = masks[row]; mask != 0; mask &= mask - 1)
+                {
+                    tile.Block[(BitOperations.TrailingZeroCount(mask) * Panels.BlockRows) + row] = *act++;
+                }
+            }
+            ulong* latentMasks = p.LatentMasks + shape.Masks(firstRowBlock + rowBlock, block);
+            long first = shape.Entries(firstRowBlock + rowBlock, block);
+            float* entries = p.Entries + first;
+            for (int n = 0; n < Panels.BlockRows; n++)
+            {
+                float* ofLatent = tile.Block + (n * Panels.BlockRows);
+                ulong mask = MaskedBlock.Reaching(new(ofLatent, Panels.BlockRows), float.Epsilon, Simd.Best);
+                MaskedBlock.Pack(mask, ofLatent, entries, Simd.Best);
+                latentMasks[n] = mask;
+                entries += BitOperations.PopCount(mask);
+            }
+            new Span<float>(p.EntryGradients + first, (int)(entries - p.Entries - first)).Clear();
+        }
+    }
 
     /// <summary>Products of the tile's rows, 48 at a time, with each block of latents.</summary>
     private unsafe void ByRows(
@@ -321,6 +333,7 @@ internal sealed class AuxKCpuGradients(
         int rowCount,
         float* latentPanels,
         float* rowPanels,
+        float* entries,
         Action<MaskedBlock> multiply
     )
     {
@@ -334,13 +347,12 @@ internal sealed class AuxKCpuGradients(
                 }
                 for (int row = 0; row < rowCount; row += Panels.BlockRows)
                 {
+                    int rowBlock = row / Panels.BlockRows;
                     multiply(
                         new()
                         {
-                            Masks = tile.MasksOf(row, shape) + block,
-                            Firsts = tile.FirstsOf(row, shape) + block,
-                            MaskStep = shape.LatentBlocks,
-                            Entries = tile.Acts,
+                            Masks = tile.Masks + shape.Masks(rowBlock, block),
+                            Entries = entries + shape.Entries(rowBlock, block),
                             Block = latentPanels + panels.Start(block, across),
                             Targets = rowPanels + panels.Start((start + row) / Panels.BlockRows, across),
                             Width = panels.WidthOf(across),
@@ -376,11 +388,12 @@ internal sealed class AuxKCpuGradients(
         {
             for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
             {
+                PrefetchNext(p.Errors, rowBlock, across);
                 for (int block = firstBlock; block < endBlock; block++)
                 {
                     ByLatents(p, shape, p.Entries, rowBlock, block, across, p.Errors, p.DecoderGradient)
                         .AccumulateAndDot(
-                            p.EntryGradients + shape.Entries(rowBlock, block * Panels.BlockRows),
+                            p.EntryGradients + shape.Entries(rowBlock, block),
                             p.Decoder + panels.Start(block, across),
                             Simd.Best
                         );
@@ -391,6 +404,7 @@ internal sealed class AuxKCpuGradients(
         {
             for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
             {
+                PrefetchNext(p.Inputs, rowBlock, across);
                 for (int block = firstBlock; block < endBlock; block++)
                 {
                     ByLatents(p, shape, p.EntryGradients, rowBlock, block, across, p.Inputs, p.EncoderGradient)
@@ -400,12 +414,30 @@ internal sealed class AuxKCpuGradients(
         }
         for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
         {
-            for (int latent = firstBlock * Panels.BlockRows; latent < endBlock * Panels.BlockRows; latent++)
+            for (int block = firstBlock; block < endBlock; block++)
             {
-                p.BiasGradient[latent] += TensorPrimitives.Sum<float>(
-                    EntriesOf(p, shape, p.EntryGradients, rowBlock, latent)
-                );
+                AddToBiases(p, shape, rowBlock, block);
             }
+        }
+
+        void PrefetchNext(float* rowPanels, int rowBlock, int across)
+        {
+            if (rowBlock + 1 < rowBlocks)
+            {
+                panels.Prefetch(rowPanels, rowBlock + 1, across);
+            }
+        }
+    }
+
+    private unsafe void AddToBiases(Pointers p, Shape shape, int rowBlock, int block)
+    {
+        ulong* masks = p.LatentMasks + shape.Masks(rowBlock, block);
+        float* entry = p.EntryGradients + shape.Entries(rowBlock, block);
+        for (int n = 0; n < Panels.BlockRows; n++)
+        {
+            var ofLatent = new ReadOnlySpan<float>(entry, BitOperations.PopCount(masks[n]));
+            p.BiasGradient[(block * Panels.BlockRows) + n] += TensorPrimitives.Sum(ofLatent);
+            entry += ofLatent.Length;
         }
     }
 
@@ -421,10 +453,8 @@ internal sealed class AuxKCpuGradients(
     ) =>
         new()
         {
-            Masks = p.LatentMasks + ((long)rowBlock * shape.PaddedLatents) + (block * Panels.BlockRows),
-            Firsts = p.LatentFirsts,
-            MaskStep = 1,
-            Entries = entries + shape.Entries(rowBlock, block * Panels.BlockRows),
+            Masks = p.LatentMasks + shape.Masks(rowBlock, block),
+            Entries = entries + shape.Entries(rowBlock, block),
             Block = rowPanels + panels.Start(rowBlock, across),
             Targets = latentPanels + panels.Start(block, across),
             Width = panels.WidthOf(across),
@@ -483,13 +513,19 @@ internal sealed class AuxKCpuGradients(
         /// <summary>Of a block of rows with a block of latents.</summary>
         public const int BlockEntries = Panels.BlockRows * Panels.BlockRows;
 
+        /// <summary>Room for as many: what puts the last together may write as much as they would all be.</summary>
+        private const int BlockRoom = BlockEntries + Panels.BlockRows;
+
         public int PaddedLatents => LatentBlocks * Panels.BlockRows;
 
-        /// <summary>From a row of activations to the next: an odd number of cache lines, not a multiple of a cache's ways.</summary>
-        public int Stride => ((PaddedLatents / 16) | 1) * 16;
+        /// <summary>
+        /// Where the entries of a block of rows with a block of latents begin. They lie together: those of a chunk's rows with a
+        /// thread's latents stay in the second-level cache while the columns pass by.
+        /// </summary>
+        public long Entries(int rowBlock, int block) => (((long)rowBlock * LatentBlocks) + block) * BlockRoom;
 
-        /// <summary>Where the entries of a block of rows with a latent begin: [blocks of rows, latents, 48], as many of the 48 as there are.</summary>
-        public long Entries(int rowBlock, int latent) => (((long)rowBlock * PaddedLatents) + latent) * Panels.BlockRows;
+        /// <summary>Where their masks begin, one for each of the block's rows, or of its latents.</summary>
+        public long Masks(int rowBlock, int block) => (((long)rowBlock * LatentBlocks) + block) * Panels.BlockRows;
 
         /// <summary>Chunks of equal size, of as many tiles as keep all threads busy to their end.</summary>
         public static Shape Of(WatchedScores watched, int batch, int threads)
@@ -505,52 +541,63 @@ internal sealed class AuxKCpuGradients(
     /// <summary>A thread's memory for a tile.</summary>
     private sealed class Scratch : IDisposable
     {
-        private readonly AlignedMemory<float> bounds = new();
-        private readonly AlignedMemory<float> acts = new();
+        private readonly AlignedMemory<float> row = new();
+        private readonly AlignedMemory<float> scores = new();
+        private readonly AlignedMemory<float> kept = new();
         private readonly AlignedMemory<ulong> masks = new();
-        private readonly AlignedMemory<int> firsts = new();
+        private readonly AlignedMemory<int> read = new();
+        private readonly AlignedMemory<int> written = new();
         private readonly AlignedMemory<float> block = new(Shape.BlockEntries);
 
-        public unsafe TilePointers Of(Shape shape) =>
-            new()
+        public unsafe TilePointers Of(Shape shape)
+        {
+            int rowBlocks = Panels.Down(TileRows);
+            return new()
             {
-                Bounds = bounds.AtLeast(shape.PaddedLatents),
-                Acts = acts.AtLeast((long)TileRows * shape.Stride),
-                Masks = masks.AtLeast((long)TileRows * shape.LatentBlocks),
-                Firsts = firsts.AtLeast((long)TileRows * shape.LatentBlocks),
+                Row = row.AtLeast(shape.PaddedLatents + Panels.BlockRows),
+                Scores = scores.AtLeast(shape.Entries(rowBlocks, 0)),
+                Kept = kept.AtLeast(shape.Entries(rowBlocks, 0)),
+                Masks = masks.AtLeast(shape.Masks(rowBlocks, 0)),
+                Read = read.AtLeast(shape.LatentBlocks),
+                Written = written.AtLeast(shape.LatentBlocks),
                 Block = block.Pointer,
             };
+        }
 
         public void Dispose()
         {
-            bounds.Dispose();
-            acts.Dispose();
+            foreach (var memory in new[] { row, scores, kept, block })
+            {
+                memory.Dispose();
+            }
             masks.Dispose();
-            firsts.Dispose();
-            block.Dispose();
+            read.Dispose();
+            written.Dispose();
         }
     }
 
     private readonly unsafe struct TilePointers
     {
-        /// <summary>What a row's may be at the most, [N].</summary>
-        public required float* Bounds { get; init; }
+        /// <summary>Of one row what its scores may be at the most, [N], then those there are.</summary>
+        public required float* Row { get; init; }
 
-        /// <summary>Of each row those that a mask names, together: [rows, stride], as many of it as there are.</summary>
-        public required float* Acts { get; init; }
+        /// <summary>Of what may be kept, as <see cref="Shape.Entries"/> has them.</summary>
+        public required float* Scores { get; init; }
 
-        /// <summary>[rows, blocks of latents].</summary>
+        /// <summary>The largest of them.</summary>
+        public required float* Kept { get; init; }
+
+        /// <summary>Which latents' a row has of either, as <see cref="Shape.Masks"/> has them.</summary>
         public required ulong* Masks { get; init; }
 
-        /// <summary>Where in <see cref="Acts"/> those of a mask begin, [rows, blocks of latents].</summary>
-        public required int* Firsts { get; init; }
+        /// <summary>How many entries of earlier rows were read, [blocks of latents].</summary>
+        public required int* Read { get; init; }
+
+        /// <summary>How many were written.</summary>
+        public required int* Written { get; init; }
 
         /// <summary>Of a block of latents with one of rows, [48, 48].</summary>
         public required float* Block { get; init; }
-
-        public ulong* MasksOf(int row, Shape shape) => Masks + ((long)row * shape.LatentBlocks);
-
-        public int* FirstsOf(int row, Shape shape) => Firsts + ((long)row * shape.LatentBlocks);
     }
 
     /// <summary>Where the values lie; the tensors outlive the call. "All" are the SAE's own, the rest the watched latents'.</summary>
@@ -589,12 +636,7 @@ internal sealed class AuxKCpuGradients(
             shape.Entries(Panels.Down(shape.ChunkRows), 0)
         );
 
-        /// <summary>Where a block's latents have their entries, [48].</summary>
-        public readonly int* LatentFirsts = owner.latentFirsts.Pointer;
-
-        /// <summary>[blocks of a chunk's rows, latents].</summary>
-        public readonly ulong* LatentMasks = owner.latentMasks.AtLeast(
-            (long)Panels.Down(shape.ChunkRows) * shape.PaddedLatents
-        );
+        /// <summary>Which rows have an entry of a latent, as <see cref="Shape.Masks"/> has them.</summary>
+        public readonly ulong* LatentMasks = owner.latentMasks.AtLeast(shape.Masks(Panels.Down(shape.ChunkRows), 0));
     }
 }

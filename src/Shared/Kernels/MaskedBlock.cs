@@ -1,11 +1,12 @@
 using System.Numerics;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Pipeline.Shared.Kernels;
 
 /// <summary>
 /// Products of a matrix most of whose entries are left out with a block of <see cref="Panels"/>: full vectors throughout, at
-/// whatever entries a mask names. A target's entries lie together, in the order of the rows that its mask names.
+/// whatever entries masks name. The entries lie together: target by target, each's in the order of the rows that its mask names.
 /// </summary>
 /// <remarks>
 /// The loops over vectors are compiled by themselves. Put into a caller that is called often, they would use up its budget of
@@ -16,13 +17,7 @@ public readonly unsafe partial struct MaskedBlock
     /// <summary>A mask for each target: which rows of the block have an entry.</summary>
     public required ulong* Masks { get; init; }
 
-    /// <summary>Where each target's entries begin, laid out as the masks.</summary>
-    public required int* Firsts { get; init; }
-
-    /// <summary>From one target's mask to the next.</summary>
-    public required nint MaskStep { get; init; }
-
-    /// <summary>The entries.</summary>
+    /// <summary>The entries, one target's after the other's.</summary>
     public required float* Entries { get; init; }
 
     /// <summary>The block, as wide as the targets.</summary>
@@ -86,6 +81,21 @@ public readonly unsafe partial struct MaskedBlock
         {
             *packed++ = values[BitOperations.TrailingZeroCount(mask)];
         }
+    }
+
+    /// <summary>Of what a mask names, those in the places that another names: its bits at the set bits of <paramref name="mask"/>.</summary>
+    public static ulong Among(ulong mask, ulong places)
+    {
+        if (Bmi2.X64.IsSupported)
+        {
+            return Bmi2.X64.ParallelBitDeposit(places, mask);
+        }
+        ulong among = 0;
+        for (; mask != 0; mask &= mask - 1, places >>= 1)
+        {
+            among |= (places & 1) * (mask & (~mask + 1));
+        }
+        return among;
     }
 
     /// <summary>Adds to each entry the product of its target with its row of the block.</summary>
@@ -192,10 +202,10 @@ public readonly unsafe partial struct MaskedBlock
 
     private void DotScalars()
     {
+        float* entry = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            float* entry = Entries + Firsts[t * MaskStep];
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
                 float dot = 0;
@@ -210,10 +220,10 @@ public readonly unsafe partial struct MaskedBlock
 
     private void AccumulateScalars()
     {
+        float* entry = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            float* entry = Entries + Firsts[t * MaskStep];
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1, entry++)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1, entry++)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
                 for (int i = 0; i < Width; i++)
@@ -226,10 +236,10 @@ public readonly unsafe partial struct MaskedBlock
 
     private void AccumulateAndDotScalars(float* dots, float* others)
     {
+        int entry = 0;
         for (int t = 0; t < TargetCount; t++)
         {
-            int entry = Firsts[t * MaskStep];
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1, entry++)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1, entry++)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
                 float dot = 0;

@@ -12,9 +12,9 @@ public readonly unsafe partial struct MaskedBlock
     {
         nint pitch = Width;
         float* block = Block + at;
+        float* entry = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            float* entry = Entries + Firsts[t * MaskStep];
             float* target = Targets + (t * pitch) + at;
             var part0 = Vector256.Load(target);
             var part1 = Vector256.Load(target + 8);
@@ -24,7 +24,7 @@ public readonly unsafe partial struct MaskedBlock
             var part5 = Vector256.Load(target + 40);
             var part6 = Vector256.Load(target + 48);
             var part7 = Vector256.Load(target + 56);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1)
             {
                 float* from = block + (BitOperations.TrailingZeroCount(mask) * pitch);
                 var even = part0 * Vector256.Load(from);
@@ -44,11 +44,11 @@ public readonly unsafe partial struct MaskedBlock
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Dot1Of256(int at)
     {
+        float* entry = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            float* entry = Entries + Firsts[t * MaskStep];
             var target = Vector256.Load(Targets + ((nint)t * Width) + at);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
                 *entry++ += Vector256.Sum(target * Vector256.Load(Block + (row * Width) + at));
@@ -61,9 +61,9 @@ public readonly unsafe partial struct MaskedBlock
     {
         nint pitch = Width;
         float* block = Block + at;
+        float* entry = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            float* entry = Entries + Firsts[t * MaskStep];
             float* target = Targets + (t * pitch) + at;
             var sum0 = Vector256.Load(target);
             var sum1 = Vector256.Load(target + 8);
@@ -73,7 +73,7 @@ public readonly unsafe partial struct MaskedBlock
             var sum5 = Vector256.Load(target + 40);
             var sum6 = Vector256.Load(target + 48);
             var sum7 = Vector256.Load(target + 56);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1)
             {
                 float* from = block + (BitOperations.TrailingZeroCount(mask) * pitch);
                 var factor = Vector256.Create(*entry++);
@@ -100,12 +100,12 @@ public readonly unsafe partial struct MaskedBlock
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Accumulate1Of256(int at)
     {
+        float* entry = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            float* entry = Entries + Firsts[t * MaskStep];
             float* target = Targets + ((nint)t * Width) + at;
             var sum = Vector256.Load(target);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
                 sum = Vector256.FusedMultiplyAdd(
@@ -123,9 +123,9 @@ public readonly unsafe partial struct MaskedBlock
     {
         nint pitch = Width;
         float* block = Block + at;
+        int entry = 0;
         for (int t = 0; t < TargetCount; t++)
         {
-            int entry = Firsts[t * MaskStep];
             float* target = Targets + (t * pitch) + at;
             float* other = others + (t * pitch) + at;
             var sum0 = Vector256.Load(target);
@@ -136,7 +136,7 @@ public readonly unsafe partial struct MaskedBlock
             var other1 = Vector256.Load(other + 8);
             var other2 = Vector256.Load(other + 16);
             var other3 = Vector256.Load(other + 24);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1, entry++)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1, entry++)
             {
                 float* from = block + (BitOperations.TrailingZeroCount(mask) * pitch);
                 var factor = Vector256.Create(Entries[entry]);
@@ -165,13 +165,13 @@ public readonly unsafe partial struct MaskedBlock
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void AccumulateAndDot1Of256(float* dots, float* others, int at)
     {
+        int entry = 0;
         for (int t = 0; t < TargetCount; t++)
         {
-            int entry = Firsts[t * MaskStep];
             float* target = Targets + ((nint)t * Width) + at;
             var sum = Vector256.Load(target);
             var other = Vector256.Load(others + ((nint)t * Width) + at);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1, entry++)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1, entry++)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
                 var values = Vector256.Load(Block + (row * Width) + at);

@@ -16,10 +16,10 @@ public readonly unsafe partial struct MaskedBlock
     {
         nint pitch = Width;
         float* block = Block + at;
+        float* entries = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            ulong mask = Masks[t * MaskStep];
-            float* entries = Entries + Firsts[t * MaskStep];
+            ulong mask = Masks[t];
             float* target = Targets + (t * pitch) + at;
             var part0 = Vector512.Load(target);
             var part1 = Vector512.Load(target + 16);
@@ -58,11 +58,11 @@ public readonly unsafe partial struct MaskedBlock
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Dot1Of512(int at)
     {
+        float* entry = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            float* entry = Entries + Firsts[t * MaskStep];
             var target = Vector512.Load(Targets + ((nint)t * Width) + at);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
                 *entry++ += Vector512.Sum(target * Vector512.Load(Block + (row * Width) + at));
@@ -75,9 +75,9 @@ public readonly unsafe partial struct MaskedBlock
     {
         nint pitch = Width;
         float* block = Block + at;
+        float* entry = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            float* entry = Entries + Firsts[t * MaskStep];
             float* target = Targets + (t * pitch) + at;
             var sum0 = Vector512.Load(target);
             var sum1 = Vector512.Load(target + 16);
@@ -87,7 +87,7 @@ public readonly unsafe partial struct MaskedBlock
             var sum5 = Vector512.Load(target + 80);
             var sum6 = Vector512.Load(target + 96);
             var sum7 = Vector512.Load(target + 112);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1)
             {
                 float* from = block + (BitOperations.TrailingZeroCount(mask) * pitch);
                 var factor = Vector512.Create(*entry++);
@@ -114,12 +114,12 @@ public readonly unsafe partial struct MaskedBlock
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void Accumulate1Of512(int at)
     {
+        float* entry = Entries;
         for (int t = 0; t < TargetCount; t++)
         {
-            float* entry = Entries + Firsts[t * MaskStep];
             float* target = Targets + ((nint)t * Width) + at;
             var sum = Vector512.Load(target);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
                 sum = Vector512.FusedMultiplyAdd(
@@ -137,11 +137,11 @@ public readonly unsafe partial struct MaskedBlock
     {
         nint pitch = Width;
         float* block = Block + at;
+        float* entries = Entries;
+        float* ofEntries = dots;
         for (int t = 0; t < TargetCount; t++)
         {
-            ulong mask = Masks[t * MaskStep];
-            float* entries = Entries + Firsts[t * MaskStep];
-            float* ofEntries = dots + Firsts[t * MaskStep];
+            ulong mask = Masks[t];
             float* target = Targets + (t * pitch) + at;
             float* other = others + (t * pitch) + at;
             var sum0 = Vector512.Load(target);
@@ -292,13 +292,13 @@ public readonly unsafe partial struct MaskedBlock
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private void AccumulateAndDot1Of512(float* dots, float* others, int at)
     {
+        int entry = 0;
         for (int t = 0; t < TargetCount; t++)
         {
-            int entry = Firsts[t * MaskStep];
             float* target = Targets + ((nint)t * Width) + at;
             var sum = Vector512.Load(target);
             var other = Vector512.Load(others + ((nint)t * Width) + at);
-            for (ulong mask = Masks[t * MaskStep]; mask != 0; mask &= mask - 1, entry++)
+            for (ulong mask = Masks[t]; mask != 0; mask &= mask - 1, entry++)
             {
                 nint row = BitOperations.TrailingZeroCount(mask);
                 var values = Vector512.Load(Block + (row * Width) + at);

@@ -22,12 +22,7 @@ public unsafe class MaskedBlockTests
         float[] targetsTW = Normal(targets * width);
         float[] othersTW = Normal(targets * width);
         ulong[] masks = [.. Enumerable.Range(0, targets).Select(t => t % 4 == 3 ? 0 : random.NextULong() >> 16)];
-        int[] firsts = new int[targets];
-        for (int t = 1; t < targets; t++)
-        {
-            firsts[t] = firsts[t - 1] + BitOperations.PopCount(masks[t - 1]);
-        }
-        int count = firsts[^1] + BitOperations.PopCount(masks[^1]);
+        int count = masks.Sum(BitOperations.PopCount);
         float[] entries = Normal(count);
         float[] dots = Normal(count);
         float[] sums = [.. targetsTW];
@@ -63,11 +58,10 @@ public unsafe class MaskedBlockTests
         )
         {
             fixed (ulong* m = masks)
-            fixed (int* f = firsts)
             {
-                Product(m, f, e, block, alone).Accumulate(simd);
-                Product(m, f, e, block, beside).AccumulateAndDot(actualDots, others, simd);
-                Product(m, f, actualDotsAlone, block, of).Dot(simd);
+                Product(m, e, block, alone).Accumulate(simd);
+                Product(m, e, block, beside).AccumulateAndDot(actualDots, others, simd);
+                Product(m, actualDotsAlone, block, of).Dot(simd);
             }
         }
 
@@ -81,12 +75,10 @@ public unsafe class MaskedBlockTests
         float Dot(float[] rowsTW, int t, int row) =>
             (float)Enumerable.Range(0, width).Sum(i => rowsTW[(t * width) + i] * (double)blockRW[(row * width) + i]);
 
-        MaskedBlock Product(ulong* m, int* f, float* e, float* block, float* rows) =>
+        MaskedBlock Product(ulong* m, float* e, float* block, float* rows) =>
             new()
             {
                 Masks = m,
-                Firsts = f,
-                MaskStep = 1,
                 Entries = e,
                 Block = block,
                 Targets = rows,
