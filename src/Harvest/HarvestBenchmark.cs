@@ -18,7 +18,7 @@ public static class HarvestBenchmark
     /// <param name="repeats">Measured harvests.</param>
     /// <returns>
     /// median_ms, bound_ms, ratio, load_ms, tokens_per_s; with several hooks one_hook_ms, and per_further_hook, what each beyond
-    /// the first adds to a harvest of one, as a part of it.
+    /// the first adds to a harvest of one, as a part of it: the median of what turns say, in each of which both are measured.
     /// </returns>
     public static JsonObject Run(RunInputs run, int repeats)
     {
@@ -37,16 +37,16 @@ public static class HarvestBenchmark
             var one = run.Config with { Harvest = config with { Hooks = [last.ToString()] } };
             runs.Add(RunInputs.Open(one, "alone", Path.Combine(run.Folder, "alone"), run.Device));
         }
-        double[] medians = Stopclock.MediansMillisecondsAfter(
-            () => runs.ForEach(RemoveHarvest),
+        var turns = Stopclock.InTurn(
             repeats,
-            [Forward, .. runs.Select(each => (Action)(() => Harvest(each)))]
+            [Forward, .. runs.Select(each => (Action)(() => Harvest(each)))],
+            before: () => runs.ForEach(RemoveHarvest)
         );
-        var (forward, harvest) = (medians[0], medians[1]);
+        double harvest = turns.Median(1);
         if (runs.Count > 1)
         {
-            figures["one_hook_ms"] = medians[2];
-            figures["per_further_hook"] = ((harvest / medians[2]) - 1) / (run.Hooks.Count - 1);
+            figures["one_hook_ms"] = turns.Median(2);
+            figures["per_further_hook"] = (turns.Median(turn => turn[1] / turn[2]) - 1) / (run.Hooks.Count - 1);
         }
         figures["tokens_per_s"] = tokens / harvest * 1000;
         return Stopclock.Report(
@@ -60,7 +60,7 @@ public static class HarvestBenchmark
                 ["repeats"] = repeats,
             },
             harvest,
-            forward,
+            turns.Median(0),
             figures
         );
 

@@ -57,8 +57,9 @@ public sealed record SaeStepBenchmark
     /// <returns>
     /// median_ms, bound_ms, ratio, gemm_ms, adam_pass_ms, tokens_per_s, the shape, and peak_rss_mb with the memory the bound takes,
     /// training_peak_rss_mb without. With dead latents median_ms includes AuxK; dead is their number, without_aux_ms the time of
-    /// steps between those where they are not counted as dead, aux_ms what AuxK adds to one, aux_share its part in the whole step. With a twin twin_ms, and
-    /// twin_speedup over steps in turn with it.
+    /// steps in turn with those, where they are not counted as dead, aux_ms what AuxK adds to one, and aux_share its part in the
+    /// whole step: the medians of what turns say, in each of which both are measured. With a twin twin_ms, and twin_speedup over
+    /// steps in turn with it.
     /// </returns>
     public JsonObject Run()
     {
@@ -68,21 +69,16 @@ public sealed record SaeStepBenchmark
         var deadN = DeadLatentsN();
         var noneN = empty(0, int64);
         using var training = New(xBD, deadN, isPlain: false);
-        var (step, withoutAux) =
-            DeadFraction > 0
-                ? Stopclock.MedianMilliseconds(
-                    Repeats,
-                    () => Step(training, xBD, deadN),
-                    () => Step(training, xBD, noneN)
-                )
-                : (Stopclock.MedianMilliseconds(Repeats, () => Step(training, xBD, deadN)), double.NaN);
+        Action[] steps = [() => Step(training, xBD, deadN), () => Step(training, xBD, noneN)];
+        var turns = Stopclock.InTurn(Repeats, DeadFraction > 0 ? steps : steps[..1]);
+        double step = turns.Median(0);
         var figures = new JsonObject { ["training_peak_rss_mb"] = (double)Stopclock.PeakMegabytes };
         if (DeadFraction > 0)
         {
             figures["dead"] = Step(training, xBD, deadN);
-            figures["without_aux_ms"] = withoutAux;
-            figures["aux_ms"] = step - withoutAux;
-            figures["aux_share"] = (step - withoutAux) / step;
+            figures["without_aux_ms"] = turns.Median(1);
+            figures["aux_ms"] = turns.Median(turn => turn[0] - turn[1]);
+            figures["aux_share"] = turns.Median(turn => (turn[0] - turn[1]) / turn[0]);
         }
         if (WithTwin)
         {

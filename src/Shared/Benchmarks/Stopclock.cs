@@ -6,54 +6,45 @@ namespace Pipeline.Shared.Benchmarks;
 /// <summary>How every benchmark of this project measures: warm-up, repeats, median, and its bound in the same process.</summary>
 public static class Stopclock
 {
-    private const int WarmUps = 2;
-
     /// <summary>Small work needs many repeats before the JIT has compiled it for good.</summary>
-    private static readonly TimeSpan WarmUpTime = TimeSpan.FromSeconds(1.5);
+    private static readonly TimeSpan LeastWarmUp = TimeSpan.FromSeconds(1.5);
+
+    /// <summary>Enough for what a process only reaches with time, such as large pages and the last of what the JIT does.</summary>
+    private static readonly TimeSpan MostWarmUp = TimeSpan.FromSeconds(10);
 
     /// <summary>Median of the times <paramref name="action"/> takes after warm-up, milliseconds.</summary>
-    public static double MedianMilliseconds(int repeats, Action action)
+    public static double MedianMilliseconds(int repeats, Action action) => InTurn(repeats, [action]).Median(0);
+
+    /// <summary>Medians of the times that two actions take in turn after warm-up, milliseconds.</summary>
+    public static (double First, double Second) MedianMilliseconds(int repeats, Action first, Action second)
     {
-        var warmUp = Stopwatch.StartNew();
-        for (int i = 0; i < WarmUps || warmUp.Elapsed < WarmUpTime; i++)
-        {
-            action();
-        }
-        return Median(Enumerable.Range(0, repeats).Select(_ => Time(action)));
+        var turns = InTurn(repeats, [first, second]);
+        return (turns.Median(0), turns.Median(1));
     }
 
-    /// <inheritdoc cref="MediansMilliseconds"/>
-    public static (double First, double Second) MedianMilliseconds(int repeats, Action first, Action second) =>
-        MediansMilliseconds(repeats, first, second) is [var firstMedian, var secondMedian]
-            ? (firstMedian, secondMedian)
-            : throw new InvalidOperationException("Two actions have two medians.");
-
     /// <summary>
-    /// Medians of actions measured in turn, so that what else the machine does meets them alike; long work has one run each
-    /// to warm up.
+    /// Actions measured in turn, so that what else the machine does meets them alike. To warm up they have as many turns as are
+    /// measured, as far as these take from 1.5 to 10 seconds; long work has one.
     /// </summary>
-    public static double[] MediansMilliseconds(int repeats, params Action[] actions) =>
-        MediansMillisecondsAfter(() => { }, repeats, actions);
-
-    /// <inheritdoc cref="MediansMilliseconds"/>
-    /// <param name="before">Called before each action, outside of what is measured.</param>
     /// <param name="repeats">Measured turns.</param>
     /// <param name="actions">What is measured.</param>
-    public static double[] MediansMillisecondsAfter(Action before, int repeats, params Action[] actions)
+    /// <param name="before">Called before each action, outside of what is measured.</param>
+    public static Turns InTurn(int repeats, Action[] actions, Action? before = null)
     {
         ArgumentNullException.ThrowIfNull(actions);
         double TimeOf(Action action)
         {
-            before();
+            before?.Invoke();
             return Time(action);
         }
         var warmUp = Stopwatch.StartNew();
+        int warm = 0;
         do
         {
             Array.ForEach(actions, action => TimeOf(action));
-        } while (warmUp.Elapsed < WarmUpTime);
-        var times = Enumerable.Range(0, repeats).Select(_ => Array.ConvertAll(actions, TimeOf)).ToList();
-        return [.. actions.Select((_, i) => Median(times.Select(turn => turn[i])))];
+            warm++;
+        } while (warmUp.Elapsed < (warm < repeats ? MostWarmUp : LeastWarmUp));
+        return new Turns([.. Enumerable.Range(0, repeats).Select(_ => Array.ConvertAll(actions, TimeOf))]);
     }
 
     /// <summary>The most memory this process has had resident so far, MiB.</summary>
@@ -94,11 +85,5 @@ public static class Stopclock
         }
         report["peak_rss_mb"] = PeakMegabytes;
         return report;
-    }
-
-    private static double Median(IEnumerable<double> times)
-    {
-        var sorted = times.Order().ToList();
-        return sorted[sorted.Count / 2];
     }
 }

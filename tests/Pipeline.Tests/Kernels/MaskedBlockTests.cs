@@ -131,6 +131,20 @@ public unsafe class MaskedBlockTests
         }
     }
 
+    [Fact]
+    public void Places_among_what_a_mask_names_are_named_where_the_mask_has_them()
+    {
+        var random = new Xoshiro256(5);
+        foreach (ulong mask in new[] { 0UL, ulong.MaxValue, 1UL << 47, random.NextULong(), random.NextULong() })
+        {
+            int[] named = [.. Enumerable.Range(0, 64).Where(i => (mask >> i & 1) == 1)];
+            ulong places = random.NextULong();
+            ulong expected = named.Where((_, place) => (places >> place & 1) == 1).Aggregate(0UL, (all, i) => all | 1UL << i);
+
+            MaskedBlock.Among(mask, places).Should().Be(expected);
+        }
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(16)]

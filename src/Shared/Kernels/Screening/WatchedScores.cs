@@ -7,17 +7,21 @@ namespace Pipeline.Shared.Kernels.Screening;
 /// wants those latents' own largest need not compute all of their scores in float32.
 /// </summary>
 /// <remarks>
-/// Axes: B batch, N watched latents, filled up to a multiple of 96 with some that nothing keeps. Of each sum the upper 16 bits are
-/// held, so that memory is 2 bytes x B x N; the lower ones are far below what a sum may be off by anyway.
+/// Axes: B batch, P pairs of its rows, N watched latents, filled up to a multiple of 96 with some that nothing keeps. Of each sum
+/// the upper 16 bits are held, two rows' in one value, so that memory is 2 bytes x B x N; the lower ones are far below what a sum
+/// may be off by anyway.
 /// </remarks>
 public sealed unsafe class WatchedScores : IDisposable
 {
     private const int LowerBits = 16;
 
+    /// <summary>The upper bits.</summary>
+    private const int Upper = -1 << LowerBits;
+
     /// <summary>Whole vectors of any width, and whole blocks of <see cref="Panels"/>.</summary>
     private const int Unit = 2 * Panels.BlockRows;
 
-    private readonly AlignedMemory<short> sumsBN = new();
+    private readonly AlignedMemory<int> sumsPN = new();
     private readonly AlignedMemory<float> scalesN = new();
     private readonly AlignedMemory<float> biasesN = new();
     private int[] latents = [];
@@ -44,20 +48,19 @@ public sealed unsafe class WatchedScores : IDisposable
     /// <returns>What those reach that may be among the k largest positive scores; positive.</returns>
     public float Bounds(int row, int k, Span<float> mostN, SimdWidth simd)
     {
-        short* sums = sumsBN.Pointer + ((long)row * Padded);
         float floor = 0;
         if (latents.Length > k)
         {
-            Bounds(sums, 0, scaleB[row], -slackB[row], mostN);
+            Bounds(row, 0, -slackB[row], mostN);
             floor = KeepLargest.LeastOf(mostN, k, simd);
         }
-        Bounds(sums, 1 << LowerBits, scaleB[row], slackB[row], mostN);
+        Bounds(row, 1 << LowerBits, slackB[row], mostN);
         return Math.Max(floor, float.Epsilon);
     }
 
     public void Dispose()
     {
-        sumsBN.Dispose();
+        sumsPN.Dispose();
         scalesN.Dispose();
         biasesN.Dispose();
     }
@@ -88,7 +91,7 @@ public sealed unsafe class WatchedScores : IDisposable
     /// <param name="biasesF">b_enc.</param>
     internal void Begin(int rows, float* scalesF, float* biasesF)
     {
-        sumsBN.AtLeast((rows + IScreenTile.Rows - 1L) * Padded);
+        sumsPN.AtLeast((rows + IScreenTile.Rows - 1L) / 2 * Padded);
         float* scales = scalesN.AtLeast(Padded);
         float* biases = biasesN.AtLeast(Padded);
         for (int n = 0; n < Padded; n++)
@@ -114,46 +117,43 @@ public sealed unsafe class WatchedScores : IDisposable
     internal void Take(int row, int latent, int* sumsRL, int latentsPerTile)
     {
         int tile = latent / latentsPerTile;
-        int padded = Padded;
-        for (int n = firstOfTile[tile]; n < firstOfTile[tile + 1]; n++)
+        int first = firstOfTile[tile];
+        var inTile = inTileN.AsSpan(first..firstOfTile[tile + 1]);
+        for (int r = 0; r < IScreenTile.Rows; r += 2)
         {
-            int* from = sumsRL + inTileN[n];
-            short* to = sumsBN.Pointer + ((long)row * padded) + n;
-            for (int r = 0; r < IScreenTile.Rows; r++)
+            int* even = sumsRL + (r * latentsPerTile);
+            int* odd = even + latentsPerTile;
+            int* to = sumsPN.Pointer + ((long)(row + r) / 2 * Padded) + first;
+            for (int i = 0; i < inTile.Length; i++)
             {
-                to[r * (long)padded] = (short)(from[r * latentsPerTile] >> LowerBits);
+                to[i] = (even[inTile[i]] >>> LowerBits) | (odd[inTile[i]] & Upper);
             }
         }
     }
 
     /// <summary>(sum · xScale + slack) · scale + bias, with what <see cref="EncoderScreen"/> proves of it.</summary>
-    /// <param name="sums">The row's, upper bits.</param>
-    /// <param name="lower">What stands for the lower ones.</param>
-    /// <param name="xScale">The row's.</param>
-    /// <param name="slack">The row's.</param>
+    /// <param name="row">Which.</param>
+    /// <param name="lower">What stands for the lower bits of its sums.</param>
+    /// <param name="slack">What is added.</param>
     /// <param name="boundsN">Receives them.</param>
-    private void Bounds(short* sums, float lower, float xScale, float slack, Span<float> boundsN)
+    private void Bounds(int row, float lower, float slack, Span<float> boundsN)
     {
+        int* sums = sumsPN.Pointer + ((long)row / 2 * Padded);
+        int shift = row % 2 == 0 ? LowerBits : 0;
         float* scales = scalesN.Pointer;
         float* biases = biasesN.Pointer;
         var lowers = new Vector<float>(lower);
-        var xScales = new Vector<float>(xScale);
+        var xScales = new Vector<float>(scaleB[row]);
         var slacks = new Vector<float>(slack);
         fixed (float* bounds = boundsN)
         {
-            for (int n = 0; n < boundsN.Length; n += Vector<short>.Count)
+            for (int n = 0; n < boundsN.Length; n += Vector<float>.Count)
             {
-                Vector.Widen(Vector.Load(sums + n), out var first, out var second);
-                Bound(first, n).Store(bounds + n);
-                Bound(second, n + Vector<float>.Count).Store(bounds + n + Vector<float>.Count);
+                var upper = (Vector.Load(sums + n) << shift) & new Vector<int>(Upper);
+                var bound = Vector.FusedMultiplyAdd(Vector.ConvertToSingle(upper) + lowers, xScales, slacks);
+                bound = Vector.FusedMultiplyAdd(bound, Vector.Load(scales + n), Vector.Load(biases + n));
+                bound.Store(bounds + n);
             }
-        }
-
-        Vector<float> Bound(Vector<int> upper, int n)
-        {
-            var product = Vector.ConvertToSingle(upper << LowerBits) + lowers;
-            product = Vector.FusedMultiplyAdd(product, xScales, slacks);
-            return Vector.FusedMultiplyAdd(product, Vector.Load(scales + n), Vector.Load(biases + n));
         }
     }
 }
