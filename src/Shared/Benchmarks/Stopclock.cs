@@ -23,8 +23,9 @@ public static class Stopclock
     }
 
     /// <summary>
-    /// Actions measured in turn, so that what else the machine does meets them alike. To warm up they have as many turns as are
-    /// measured, as far as these take from 1.5 to 10 seconds; long work has one.
+    /// Actions measured in turn, so that what else the machine does meets them alike; each turn begins with the next of them,
+    /// lest one always follow the same other. To warm up they have as many turns as are measured, as far as these take from 1.5 to
+    /// 10 seconds; long work has one.
     /// </summary>
     /// <param name="repeats">Measured turns.</param>
     /// <param name="actions">What is measured.</param>
@@ -32,19 +33,24 @@ public static class Stopclock
     public static Turns InTurn(int repeats, Action[] actions, Action? before = null)
     {
         ArgumentNullException.ThrowIfNull(actions);
-        double TimeOf(Action action)
+        double[] Turn(int first)
         {
-            before?.Invoke();
-            return Time(action);
+            var times = new double[actions.Length];
+            for (int i = 0; i < actions.Length; i++)
+            {
+                int action = (first + i) % actions.Length;
+                before?.Invoke();
+                times[action] = Time(actions[action]);
+            }
+            return times;
         }
         var warmUp = Stopwatch.StartNew();
         int warm = 0;
         do
         {
-            Array.ForEach(actions, action => TimeOf(action));
-            warm++;
+            _ = Turn(warm++);
         } while (warmUp.Elapsed < (warm < repeats ? MostWarmUp : LeastWarmUp));
-        return new Turns([.. Enumerable.Range(0, repeats).Select(_ => Array.ConvertAll(actions, TimeOf))]);
+        return new Turns([.. Enumerable.Range(0, repeats).Select(Turn)]);
     }
 
     /// <summary>The most memory this process has had resident so far, MiB.</summary>
