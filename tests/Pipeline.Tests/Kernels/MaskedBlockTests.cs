@@ -139,7 +139,9 @@ public unsafe class MaskedBlockTests
         {
             int[] named = [.. Enumerable.Range(0, 64).Where(i => (mask >> i & 1) == 1)];
             ulong places = random.NextULong();
-            ulong expected = named.Where((_, place) => (places >> place & 1) == 1).Aggregate(0UL, (all, i) => all | 1UL << i);
+            ulong expected = named
+                .Where((_, place) => (places >> place & 1) == 1)
+                .Aggregate(0UL, (all, i) => all | 1UL << i);
 
             MaskedBlock.Among(mask, places).Should().Be(expected);
         }
