@@ -280,7 +280,7 @@ internal sealed class AuxKCpuGradients(
                 kept &= (1UL << some) - 1;
                 float* acts = tile.Kept + shape.Entries(rowBlock, block) + tile.Written[block];
                 MaskedBlock.Pack(kept, score, acts, Simd.Best);
-                *mask = MaskedBlock.Among(*mask, kept);
+                *mask = MaskedBlock.Among(*mask, kept, Simd.Best);
                 tile.Written[block] += BitOperations.PopCount(kept);
                 score += some;
             }

@@ -84,9 +84,9 @@ public readonly unsafe partial struct MaskedBlock
     }
 
     /// <summary>Of what a mask names, those in the places that another names: its bits at the set bits of <paramref name="mask"/>.</summary>
-    public static ulong Among(ulong mask, ulong places)
+    public static ulong Among(ulong mask, ulong places, SimdWidth width)
     {
-        if (Bmi2.X64.IsSupported)
+        if (width != SimdWidth.Scalar && Bmi2.X64.IsSupported)
         {
             return Bmi2.X64.ParallelBitDeposit(places, mask);
         }

@@ -131,8 +131,11 @@ public unsafe class MaskedBlockTests
         }
     }
 
-    [Fact]
-    public void Places_among_what_a_mask_names_are_named_where_the_mask_has_them()
+    [Theory]
+    [InlineData(SimdWidth.Scalar)]
+    [InlineData(SimdWidth.Vector256)]
+    [InlineData(SimdWidth.Vector512)]
+    public void Places_among_what_a_mask_names_are_named_where_the_mask_has_them(SimdWidth simd)
     {
         var random = new Xoshiro256(5);
         foreach (ulong mask in new[] { 0UL, ulong.MaxValue, 1UL << 47, random.NextULong(), random.NextULong() })
@@ -143,7 +146,7 @@ public unsafe class MaskedBlockTests
                 .Where((_, place) => (places >> place & 1) == 1)
                 .Aggregate(0UL, (all, i) => all | 1UL << i);
 
-            MaskedBlock.Among(mask, places).Should().Be(expected);
+            MaskedBlock.Among(mask, places, simd).Should().Be(expected);
         }
     }
 
