@@ -15,7 +15,7 @@ namespace Pipeline.Train;
 /// kept, but the first, which also has the few that bounds do not decide. <see cref="Objectives.KSparseObjective.NormalizedError"/>
 /// is its plain twin.
 /// <code>
-/// bounds of the dead's scores ─> what may be among the k_aux largest of each row   (a chunk's tiles of rows in parallel)
+/// bounds of the dead's scores ─> what may be among the k_aux largest of each row   (tiles of rows in parallel)
 /// their activations ─> the k_aux largest, as a mask                                (the same tiles)
 /// entries ─> error of the decoded against the residual                             (the same tiles)
 /// entries, errors ─> gradient rows of W_dec, gradient of each entry                (blocks of latents in parallel)
@@ -42,18 +42,20 @@ internal sealed class AuxKCpuGradients(
 ) : IDisposable
 {
     /// <summary>Rows a thread handles at a time: while they stay in its cache, all watched latents' weights pass by.</summary>
-    private const int TileRows = 2 * Panels.BlockRows;
+    private const int TileRows = 3 * Panels.BlockRows;
 
     /// <summary>Groups of latents in the gradients: few, since each reads all rows, and more than one, lest all wait for a late thread.</summary>
     private const int GroupsOfAThread = 3;
 
     /// <summary>Activations that exist at a time.</summary>
-    private const int ChunkValues = 1 << 21;
+    private const int ChunkValues = 1 << 20;
 
     private readonly TopKAutoencoder sae = sae;
     private readonly Panels panels = new(sae.Width);
     private readonly int width = sae.Width;
     private readonly float[] zeros = new float[sae.Width];
+    private readonly float[] meanD = new float[sae.Width];
+    private readonly double[] distanceB = new double[batch]; // from the mean, squared
     private readonly double[] squaredB = new double[batch];
     private readonly AlignedMemory<float> encoder = new();
     private readonly AlignedMemory<float> encoderBias = new();
@@ -75,42 +77,68 @@ internal sealed class AuxKCpuGradients(
     /// <returns>The loss before its coefficient; 0 where nothing is dead, or nothing left to reconstruct.</returns>
     public unsafe double Add(ReadOnlySpan<int> deadN, float* inputBD, float* errorBD)
     {
-        double variance = deadN.IsEmpty ? 0 : Variance(errorBD);
-        if (variance == 0)
+        if (deadN.IsEmpty)
         {
             return 0;
         }
         int threads = get_num_threads();
+        Average(errorBD, threads);
         bool[] isDeadN = FindAmongWatched(deadN);
-        var shape = Shape.Of(watched, batch, threads);
+        var shape = Shape.Of(watched, batch);
         var p = new Pointers(this, shape);
-        Pieces.Run(shape.LatentBlocks, threads, block => Gather(p, block));
-        for (int first = 0; first < batch; first += shape.ChunkRows)
+        PieceGroup.Run(InOrder(p, shape, inputBD, errorBD, threads), threads);
+        double variance = distanceB.Sum() / batch;
+        if (variance == 0)
         {
-            int count = Math.Min(shape.ChunkRows, batch - first);
-            Pieces.Run(
-                (count + TileRows - 1) / TileRows,
-                threads,
-                tile =>
-                {
-                    var scratch = scratches.TryTake(out var free) ? free : new Scratch();
-                    RowTile(p, shape, scratch.Of(shape), inputBD, errorBD, first, tile * TileRows, count);
-                    scratches.Add(scratch);
-                }
-            );
-            int groups = Math.Min(shape.LatentBlocks, GroupsOfAThread * threads);
-            Pieces.Run(
-                groups,
-                threads,
-                group =>
-                {
-                    int end = shape.LatentBlocks * (group + 1) / groups;
-                    Differentiate(p, shape, shape.LatentBlocks * group / groups, end, count);
-                }
-            );
+            return 0;
         }
         Scatter(p, shape, isDeadN, (float)(2 * coefficient / (batch * variance)), threads);
         return squaredB.Sum() / (batch * variance);
+    }
+
+    /// <summary>
+    /// What is done, chunk after chunk, each in one of two memories. A chunk's first tiles come before the gradients of the chunk
+    /// before, its others after them: what is waited for was taken long before.
+    /// </summary>
+    private unsafe List<PieceGroup> InOrder(Pointers p, Shape shape, float* inputBD, float* errorBD, int threads)
+    {
+        int groups = Math.Min(shape.LatentBlocks, GroupsOfAThread * threads);
+        var gathered = new PieceGroup(shape.LatentBlocks, block => Gather(p, block));
+        List<PieceGroup> order = [gathered];
+        var (gradientsBefore, gradients) = (gathered, gathered);
+        for (int chunk = 0; chunk * shape.ChunkRows < batch; chunk++)
+        {
+            int first = chunk * shape.ChunkRows;
+            int count = Math.Min(shape.ChunkRows, batch - first);
+            int place = chunk % 2 * shape.ChunkRows;
+            int tiles = (count + TileRows - 1) / TileRows;
+            int ahead = Math.Min(threads, tiles);
+            var firstTiles = new PieceGroup(ahead, Tile, gathered, gradientsBefore);
+            var otherTiles = new PieceGroup(tiles - ahead, tile => Tile(ahead + tile), gathered, gradientsBefore);
+            order.Insert(Math.Max(1, order.Count - 1), firstTiles);
+            (gradientsBefore, gradients) = (
+                gradients,
+                new PieceGroup(groups, Gradients, firstTiles, otherTiles, gradients)
+            );
+            order.AddRange([otherTiles, gradients]);
+
+            void Tile(int tile)
+            {
+                int start = tile * TileRows;
+                int rowCount = Math.Min(TileRows, count - start);
+                var scratch = scratches.TryTake(out var free) ? free : new Scratch();
+                RowTile(p, shape, scratch.Of(shape), inputBD, errorBD, first + start, place + start, rowCount);
+                scratches.Add(scratch);
+            }
+
+            void Gradients(int group)
+            {
+                int firstBlock = shape.LatentBlocks * group / groups;
+                int endBlock = shape.LatentBlocks * (group + 1) / groups;
+                Differentiate(p, shape, firstBlock, endBlock, place / Panels.BlockRows, Panels.Down(place + count));
+            }
+        }
+        return order;
     }
 
     public void Dispose()
@@ -130,26 +158,15 @@ internal sealed class AuxKCpuGradients(
         }
     }
 
-    /// <summary>Σ over D of the residual's variance about its mean over the batch.</summary>
-    private unsafe double Variance(float* errorBD)
+    /// <summary>The errors' mean over the batch; the residual's variance is about it.</summary>
+    private unsafe void Average(float* errorBD, int threads)
     {
-        var meanD = new float[width];
+        Array.Clear(meanD);
         fixed (float* mean = meanD)
         {
-            ColumnSums.Add(batch, row => (row, 1), errorBD, width, mean, get_num_threads());
+            ColumnSums.Add(batch, row => (row, 1), errorBD, width, mean, threads);
         }
         TensorPrimitives.Divide(meanD, batch, meanD);
-        Pieces.Run(
-            batch,
-            TileRows,
-            get_num_threads(),
-            row =>
-            {
-                double distance = TensorPrimitives.Distance(RowOf(errorBD, row), meanD);
-                squaredB[row] = distance * distance;
-            }
-        );
-        return squaredB.Sum() / batch;
     }
 
     /// <summary>Which of the latents watched are dead; the others can no longer be kept.</summary>
@@ -192,7 +209,7 @@ internal sealed class AuxKCpuGradients(
         }
     }
 
-    /// <summary>A tile of the chunk that begins with row <paramref name="first"/> of the batch: from inputs to entries and errors.</summary>
+    /// <summary>From inputs to entries and errors of some rows of the batch.</summary>
     private unsafe void RowTile(
         Pointers p,
         Shape shape,
@@ -200,32 +217,34 @@ internal sealed class AuxKCpuGradients(
         float* inputBD,
         float* errorBD,
         int first,
-        int start,
-        int count
+        int place,
+        int rowCount
     )
     {
-        int rowCount = Math.Min(count - start, TileRows);
         int rowBlocks = Panels.Down(rowCount);
         for (int row = 0; row < rowCount; row++)
         {
-            panels.Put(RowOf(inputBD, first + start + row), p.Inputs, start + row);
-            panels.Put(RowOf(errorBD, first + start + row), p.Errors, start + row);
+            panels.Put(RowOf(inputBD, first + row), p.Inputs, place + row);
+            var error = RowOf(errorBD, first + row);
+            panels.Put(error, p.Errors, place + row);
+            double distance = TensorPrimitives.Distance(error, meanD);
+            distanceB[first + row] = distance * distance;
         }
         for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
         {
-            Screen(p, shape, tile, rowBlock, RowsOf(rowBlock), first + start + (rowBlock * Panels.BlockRows));
+            Screen(p, shape, tile, rowBlock, RowsOf(rowBlock), first + (rowBlock * Panels.BlockRows));
         }
-        ByRows(shape, tile, start, rowCount, p.Encoder, p.Inputs, tile.Scores, product => product.Dot(Simd.Best));
+        ByRows(shape, tile, place, rowCount, p.Encoder, p.Inputs, tile.Scores, product => product.Dot(Simd.Best));
         for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
         {
             Select(shape, tile, rowBlock, RowsOf(rowBlock));
-            ByLatent(p, shape, tile, rowBlock, RowsOf(rowBlock), start / Panels.BlockRows);
+            ByLatent(p, shape, tile, rowBlock, RowsOf(rowBlock), place / Panels.BlockRows);
         }
         // What the dead latents decode to, added to x̂ - x, is the error of their reconstruction of the residual.
-        ByRows(shape, tile, start, rowCount, p.Decoder, p.Errors, tile.Kept, product => product.Accumulate(Simd.Best));
-        for (int row = start; row < start + rowCount; row++)
+        ByRows(shape, tile, place, rowCount, p.Decoder, p.Errors, tile.Kept, product => product.Accumulate(Simd.Best));
+        for (int row = 0; row < rowCount; row++)
         {
-            squaredB[first + row] = SumOfSquares(p, row);
+            squaredB[first + row] = SumOfSquares(p, place + row);
         }
 
         int RowsOf(int rowBlock) => Math.Min(Panels.BlockRows, rowCount - (rowBlock * Panels.BlockRows));
@@ -329,7 +348,7 @@ internal sealed class AuxKCpuGradients(
     private unsafe void ByRows(
         Shape shape,
         TilePointers tile,
-        int start,
+        int place,
         int rowCount,
         float* latentPanels,
         float* rowPanels,
@@ -354,7 +373,7 @@ internal sealed class AuxKCpuGradients(
                             Masks = tile.Masks + shape.Masks(rowBlock, block),
                             Entries = entries + shape.Entries(rowBlock, block),
                             Block = latentPanels + panels.Start(block, across),
-                            Targets = rowPanels + panels.Start((start + row) / Panels.BlockRows, across),
+                            Targets = rowPanels + panels.Start((place + row) / Panels.BlockRows, across),
                             Width = panels.WidthOf(across),
                             TargetCount = Math.Min(Panels.BlockRows, rowCount - row),
                         }
@@ -381,12 +400,18 @@ internal sealed class AuxKCpuGradients(
     /// Adds a chunk's part in the gradients of blocks of latents. A block of rows stays in the first-level cache while all of
     /// these pass by.
     /// </summary>
-    private unsafe void Differentiate(Pointers p, Shape shape, int firstBlock, int endBlock, int count)
+    private unsafe void Differentiate(
+        Pointers p,
+        Shape shape,
+        int firstBlock,
+        int endBlock,
+        int firstRowBlock,
+        int endRowBlock
+    )
     {
-        int rowBlocks = Panels.Down(count);
         for (int across = 0; across < panels.Across; across++)
         {
-            for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
+            for (int rowBlock = firstRowBlock; rowBlock < endRowBlock; rowBlock++)
             {
                 PrefetchNext(p.Errors, rowBlock, across);
                 for (int block = firstBlock; block < endBlock; block++)
@@ -402,7 +427,7 @@ internal sealed class AuxKCpuGradients(
         }
         for (int across = 0; across < panels.Across; across++)
         {
-            for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
+            for (int rowBlock = firstRowBlock; rowBlock < endRowBlock; rowBlock++)
             {
                 PrefetchNext(p.Inputs, rowBlock, across);
                 for (int block = firstBlock; block < endBlock; block++)
@@ -412,7 +437,7 @@ internal sealed class AuxKCpuGradients(
                 }
             }
         }
-        for (int rowBlock = 0; rowBlock < rowBlocks; rowBlock++)
+        for (int rowBlock = firstRowBlock; rowBlock < endRowBlock; rowBlock++)
         {
             for (int block = firstBlock; block < endBlock; block++)
             {
@@ -422,7 +447,7 @@ internal sealed class AuxKCpuGradients(
 
         void PrefetchNext(float* rowPanels, int rowBlock, int across)
         {
-            if (rowBlock + 1 < rowBlocks)
+            if (rowBlock + 1 < endRowBlock)
             {
                 panels.Prefetch(rowPanels, rowBlock + 1, across);
             }
@@ -507,8 +532,9 @@ internal sealed class AuxKCpuGradients(
 
     /// <summary>How much is handled at a time.</summary>
     /// <param name="LatentBlocks">Blocks that the latents watched fill.</param>
-    /// <param name="ChunkRows">Rows whose entries exist at a time.</param>
-    private sealed record Shape(int LatentBlocks, int ChunkRows)
+    /// <param name="ChunkRows">Rows of a chunk.</param>
+    /// <param name="Places">Rows there is memory for: those of two chunks, where there are as many.</param>
+    private sealed record Shape(int LatentBlocks, int ChunkRows, int Places)
     {
         /// <summary>Of a block of rows with a block of latents.</summary>
         public const int BlockEntries = Panels.BlockRows * Panels.BlockRows;
@@ -528,13 +554,13 @@ internal sealed class AuxKCpuGradients(
         public long Masks(int rowBlock, int block) => (((long)rowBlock * LatentBlocks) + block) * Panels.BlockRows;
 
         /// <summary>Chunks of equal size, of as many tiles as keep all threads busy to their end.</summary>
-        public static Shape Of(WatchedScores watched, int batch, int threads)
+        public static Shape Of(WatchedScores watched, int batch)
         {
             int blocks = watched.Padded / Panels.BlockRows;
             long values = (long)batch * blocks * Panels.BlockRows;
             int chunks = (int)((values + ChunkValues - 1) / ChunkValues);
-            int unit = TileRows * threads;
-            return new Shape(blocks, ((batch + chunks - 1) / chunks + unit - 1) / unit * unit);
+            int chunkRows = ((batch + chunks - 1) / chunks + TileRows - 1) / TileRows * TileRows;
+            return new Shape(blocks, chunkRows, Math.Min(2, (batch + chunkRows - 1) / chunkRows) * chunkRows);
         }
     }
 
@@ -625,18 +651,18 @@ internal sealed class AuxKCpuGradients(
         );
 
         /// <summary>Panels of a chunk's rows.</summary>
-        public readonly float* Errors = owner.errors.AtLeast(owner.panels.Length(shape.ChunkRows));
-        public readonly float* Inputs = owner.inputs.AtLeast(owner.panels.Length(shape.ChunkRows));
+        public readonly float* Errors = owner.errors.AtLeast(owner.panels.Length(shape.Places));
+        public readonly float* Inputs = owner.inputs.AtLeast(owner.panels.Length(shape.Places));
 
         /// <summary>As <see cref="Shape.Entries"/> has them.</summary>
-        public readonly float* Entries = owner.entries.AtLeast(shape.Entries(Panels.Down(shape.ChunkRows), 0));
+        public readonly float* Entries = owner.entries.AtLeast(shape.Entries(Panels.Down(shape.Places), 0));
 
         /// <summary>The same of the loss's gradients to them.</summary>
         public readonly float* EntryGradients = owner.entryGradients.AtLeast(
-            shape.Entries(Panels.Down(shape.ChunkRows), 0)
+            shape.Entries(Panels.Down(shape.Places), 0)
         );
 
         /// <summary>Which rows have an entry of a latent, as <see cref="Shape.Masks"/> has them.</summary>
-        public readonly ulong* LatentMasks = owner.latentMasks.AtLeast(shape.Masks(Panels.Down(shape.ChunkRows), 0));
+        public readonly ulong* LatentMasks = owner.latentMasks.AtLeast(shape.Masks(Panels.Down(shape.Places), 0));
     }
 }
