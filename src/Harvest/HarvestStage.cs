@@ -194,12 +194,13 @@ public sealed class HarvestStage
     {
         try
         {
-            var digests = writers.Select(writer => writer.Commit()).ToList();
+            // Each waits for the disk: together, or a further hook would add its wait to a harvest's end.
+            var digests = Task.WhenAll(writers.Select(writer => Task.Run(writer.Commit))).GetAwaiter().GetResult();
             foreach (var (hook, digest) in run.Hooks.Zip(digests))
             {
                 folder.RecordPart(ShardName(hook, shard), digest);
             }
-            return digests;
+            return [.. digests];
         }
         finally
         {
