@@ -47,7 +47,7 @@ internal sealed class AuxKCpuGradients(
     /// <summary>Groups of latents in the gradients: few, since each reads all rows, and more than one, lest all wait for a late thread.</summary>
     private const int GroupsOfAThread = 3;
 
-    /// <summary>Activations that exist at a time.</summary>
+    /// <summary>Activations of a chunk; those of two exist at a time.</summary>
     private const int ChunkValues = 1 << 20;
 
     private readonly TopKAutoencoder sae = sae;
@@ -96,6 +96,23 @@ internal sealed class AuxKCpuGradients(
         return squaredB.Sum() / (batch * variance);
     }
 
+    public void Dispose()
+    {
+        foreach (var memory in new[] { encoder, encoderBias, decoder, encoderGradient, decoderGradient, biasGradient })
+        {
+            memory.Dispose();
+        }
+        foreach (var memory in new[] { errors, inputs, entries, entryGradients })
+        {
+            memory.Dispose();
+        }
+        latentMasks.Dispose();
+        foreach (var scratch in scratches)
+        {
+            scratch.Dispose();
+        }
+    }
+
     /// <summary>
     /// What is done, chunk after chunk, each in one of two memories. A chunk's first tiles come before the gradients of the chunk
     /// before, its others after them: what is waited for was taken long before.
@@ -115,7 +132,7 @@ internal sealed class AuxKCpuGradients(
             int ahead = Math.Min(threads, tiles);
             var firstTiles = new PieceGroup(ahead, Tile, gathered, gradientsBefore);
             var otherTiles = new PieceGroup(tiles - ahead, tile => Tile(ahead + tile), gathered, gradientsBefore);
-            order.Insert(Math.Max(1, order.Count - 1), firstTiles);
+            order.Insert(Math.Max(1, order.Count - 1), firstTiles); // before the last gradients, where there are any
             (gradientsBefore, gradients) = (
                 gradients,
                 new PieceGroup(groups, Gradients, firstTiles, otherTiles, gradients)
@@ -139,23 +156,6 @@ internal sealed class AuxKCpuGradients(
             }
         }
         return order;
-    }
-
-    public void Dispose()
-    {
-        foreach (var memory in new[] { encoder, encoderBias, decoder, encoderGradient, decoderGradient, biasGradient })
-        {
-            memory.Dispose();
-        }
-        foreach (var memory in new[] { errors, inputs, entries, entryGradients })
-        {
-            memory.Dispose();
-        }
-        latentMasks.Dispose();
-        foreach (var scratch in scratches)
-        {
-            scratch.Dispose();
-        }
     }
 
     /// <summary>The errors' mean over the batch; the residual's variance is about it.</summary>

@@ -2,7 +2,7 @@ namespace Pipeline.Shared.Kernels;
 
 /// <summary>
 /// <see cref="Pieces"/> that begin when those of other groups have ended. Groups run as one job, so that threads do not wait for
-/// each other at the end of each: put another between a group and what needs it, and the wait seldom comes up.
+/// each other at the end of each: put another between a group and what needs it, and the wait seldom comes up. A group runs once.
 /// </summary>
 /// <param name="count">Pieces.</param>
 /// <param name="piece">Does the piece of a number.</param>
