@@ -122,6 +122,7 @@ internal sealed class AuxKCpuGradients(
         int groups = Math.Min(shape.LatentBlocks, GroupsOfAThread * threads);
         var gathered = new PieceGroup(shape.LatentBlocks, block => Gather(p, block));
         List<PieceGroup> order = [gathered];
+        // What a memory waits for; the first two chunks' wait for the weights, which later ones have thereby.
         var (gradientsBefore, gradients) = (gathered, gathered);
         for (int chunk = 0; chunk * shape.ChunkRows < batch; chunk++)
         {
@@ -130,8 +131,8 @@ internal sealed class AuxKCpuGradients(
             int place = chunk % 2 * shape.ChunkRows;
             int tiles = (count + TileRows - 1) / TileRows;
             int ahead = Math.Min(threads, tiles);
-            var firstTiles = new PieceGroup(ahead, Tile, gathered, gradientsBefore);
-            var otherTiles = new PieceGroup(tiles - ahead, tile => Tile(ahead + tile), gathered, gradientsBefore);
+            var firstTiles = new PieceGroup(ahead, Tile, gradientsBefore);
+            var otherTiles = new PieceGroup(tiles - ahead, tile => Tile(ahead + tile), gradientsBefore);
             order.Insert(Math.Max(1, order.Count - 1), firstTiles); // before the last gradients, where there are any
             (gradientsBefore, gradients) = (
                 gradients,
@@ -553,7 +554,7 @@ internal sealed class AuxKCpuGradients(
         /// <summary>Where their masks begin, one for each of the block's rows, or of its latents.</summary>
         public long Masks(int rowBlock, int block) => (((long)rowBlock * LatentBlocks) + block) * Panels.BlockRows;
 
-        /// <summary>Chunks of equal size, of as many tiles as keep all threads busy to their end.</summary>
+        /// <summary>Chunks of whole tiles, of equal size but for the last.</summary>
         public static Shape Of(WatchedScores watched, int batch)
         {
             int blocks = watched.Padded / Panels.BlockRows;
@@ -650,7 +651,7 @@ internal sealed class AuxKCpuGradients(
             owner.panels.Length(shape.PaddedLatents)
         );
 
-        /// <summary>Panels of a chunk's rows.</summary>
+        /// <summary>Panels of two chunks' rows.</summary>
         public readonly float* Errors = owner.errors.AtLeast(owner.panels.Length(shape.Places));
         public readonly float* Inputs = owner.inputs.AtLeast(owner.panels.Length(shape.Places));
 
